@@ -1,0 +1,123 @@
+/**
+ * Transactions: what an account asks the ledger to do. SCALE on the wire, sr25519 over domain-separated bytes.
+ */
+import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128, Vector } from 'scale-ts';
+import type { AccountId } from './account.ts';
+import { accountCodec, decodeStrict, hashCodec } from './codec.ts';
+import { domainHash, type Hash, hashBytes } from './hash.ts';
+
+/** A transaction never takes more bytes than this; larger ones are refused before they are decoded. */
+export const MAX_TRANSACTION_BYTES = 48 * 1024;
+
+/**
+ * What one validator says of one submission: a score in nano-nats (10^-9 nat of held-out loss; may be negative), or why
+ * there is none. `unavailable`: the blob could not be fetched in time. `malformed`: it did not decode, or was no
+ * admissible update (wrong round, author, model root, norm not finite).
+ */
+export const verdictCodec = Enum({ scored: i64, unavailable: _void, malformed: _void });
+export type Verdict = CodecType<typeof verdictCodec>;
+
+const scoreCodec = Struct({ miner: accountCodec, verdict: verdictCodec });
+
+/** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
+export const callCodec = Enum({
+  /** Moves ALICE. Amounts in units. */
+  transfer: Struct({ to: accountCodec, amount: u128 }),
+  /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
+  registerMiner: Struct({ device: str }),
+  /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
+  commitSubmission: Struct({ round: u32, commitment: hashCodec }),
+  /** Opens the commitment: the blob's CID (text form), its size in bytes, and the salt. */
+  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32) }),
+  /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
+  commitScores: Struct({ round: u32, commitment: hashCodec }),
+  /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */
+  revealScores: Struct({ round: u32, salt: Bytes(32), heldOutLoss: i64, scores: Vector(scoreCodec) }),
+  /** A validator states the model root that it computed for the round, and the CID of the weights blob. */
+  attestModel: Struct({ round: u32, modelRoot: hashCodec, checkpoint: str }),
+});
+export type Call = CodecType<typeof callCodec>;
+
+/** Everything that the signature covers, besides the network. `nonce` counts the account's transactions from 0. */
+const bodyCodec = Struct({
+  version: u8,
+  signer: accountCodec,
+  nonce: u32,
+  /** Height up to which the transaction may be included; at most 2^16 blocks away from the present one. */
+  validUntil: u32,
+  /** Reserved for a priority fee in later versions; zero now. */
+  tip: u16,
+  call: callCodec,
+});
+export type TransactionBody = CodecType<typeof bodyCodec>;
+
+/** Version written into new transactions. */
+export const TRANSACTION_VERSION = 1;
+
+const transactionCodec = Struct({ body: bodyCodec, signature: Bytes(64) });
+/** A signed transaction. */
+export type Transaction = CodecType<typeof transactionCodec>;
+
+const encoder = new TextEncoder();
+
+/** The bytes that an account signs: purpose, network, body. `networkId` is the 8-byte id of the genesis. */
+export function transactionSignBytes(networkId: Uint8Array, body: TransactionBody): Uint8Array {
+  return Buffer.concat([encoder.encode('alice/transaction/1'), networkId, bodyCodec.enc(body)]);
+}
+
+/** Wire form of a signed transaction. */
+export function encodeTransaction(transaction: Transaction): Uint8Array {
+  return transactionCodec.enc(transaction);
+}
+
+/** Reads a transaction; throws DecodeError for anything but the canonical encoding. Does not check the signature. */
+export function decodeTransaction(bytes: Uint8Array): Transaction {
+  return decodeStrict(transactionCodec, bytes, MAX_TRANSACTION_BYTES, 'transaction');
+}
+
+/** Identity of a transaction: the hash of its body. sr25519 signatures are randomized, so they are left out. */
+export function transactionId(transaction: Transaction): Hash {
+  return domainHash('alice/transaction-id/1', bodyCodec.enc(transaction.body));
+}
+
+/** Nonce of a miner's task in a round: only the beacon can know it in advance, and it fits one account only. */
+export function taskNonce(beacon: Hash, account: AccountId): Hash {
+  return domainHash('alice/task-nonce/1', hashBytes(beacon), accountCodec.enc(account));
+}
+
+/** What a miner commits to: the blob, its own account, the task nonce, the weights it started from, a 32-byte salt. */
+export function submissionCommitment(parts: {
+  cid: string;
+  account: AccountId;
+  nonce: Hash;
+  modelRoot: Hash;
+  salt: Uint8Array;
+}): Hash {
+  return domainHash(
+    'alice/submission-commitment/1',
+    str.enc(parts.cid),
+    accountCodec.enc(parts.account),
+    hashBytes(parts.nonce),
+    hashBytes(parts.modelRoot),
+    Bytes(32).enc(parts.salt),
+  );
+}
+
+const scoresCodec = Struct({ heldOutLoss: i64, scores: Vector(scoreCodec) });
+
+/** What a validator commits to before it reveals its scores of a round. */
+export function scoresCommitment(parts: {
+  round: number;
+  validator: AccountId;
+  salt: Uint8Array;
+  heldOutLoss: bigint;
+  scores: { miner: AccountId; verdict: Verdict }[];
+}): Hash {
+  return domainHash(
+    'alice/scores-commitment/1',
+    u32.enc(parts.round),
+    accountCodec.enc(parts.validator),
+    Bytes(32).enc(parts.salt),
+    scoresCodec.enc({ heldOutLoss: parts.heldOutLoss, scores: parts.scores }),
+  );
+}
