@@ -1,0 +1,22 @@
+/** Failures of aggregation and application. */
+
+/** Thrown when submissions of a round contradict each other: two of one account, a negative weight, unordered indices. */
+export class InvalidSubmissionsError extends Error {
+  static readonly code = 'ERR_INVALID_SUBMISSIONS';
+  readonly code = InvalidSubmissionsError.code;
+  override readonly name = 'InvalidSubmissionsError';
+}
+
+/** Thrown when applying an update would make a weight infinite or NaN; the weights are as before. */
+export class NonFiniteWeightError extends Error {
+  static readonly code = 'ERR_NON_FINITE_WEIGHT';
+  readonly code = NonFiniteWeightError.code;
+  override readonly name = 'NonFiniteWeightError';
+}
+
+/** Thrown when bytes or digests do not fit the shape of a model's chunk tree. */
+export class InvalidModelChunksError extends Error {
+  static readonly code = 'ERR_INVALID_MODEL_CHUNKS';
+  readonly code = InvalidModelChunksError.code;
+  override readonly name = 'InvalidModelChunksError';
+}
