@@ -8,9 +8,9 @@ import { concat, expand, reshape, split } from '../graph/ops/shape.ts';
 import { rmsNorm } from '../graph/ops/transformer.ts';
 import type { Preset } from './preset.ts';
 
-/** The most rows that one pass of the head takes: the largest divisor of `rows` within a bound on the logits. */
-export function headChunkRows(rows: number, vocabulary: number, maxLogits: number): number {
-  let chunk = Math.max(1, Math.min(rows, Math.floor(maxLogits / vocabulary)));
+/** The most rows that one pass of the head takes: the largest divisor of `rows` that is at most `limit`. */
+export function headChunkRows(rows: number, limit: number): number {
+  let chunk = Math.max(1, Math.min(rows, Math.floor(limit)));
   while (rows % chunk !== 0) chunk--;
   return chunk;
 }

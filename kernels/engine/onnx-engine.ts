@@ -1,0 +1,259 @@
+/** The {@link Engine} on onnxruntime: embedding lookup, batching and checks around a {@link ModelRunner}. */
+import { headChunkRows } from '../model/head.ts';
+import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
+import type { Preset } from '../model/preset.ts';
+import { addInto, BlockRunner } from './block-runner.ts';
+import {
+  checkedNorm,
+  type Engine,
+  EngineBusyError,
+  type EngineCallOptions,
+  EngineClosedError,
+  InvalidTokensError,
+  type LossAndGradient,
+  NonFiniteError,
+  WeightsLengthError,
+} from './engine.ts';
+import { findSlot, type ModelRunner, type RunnerBuffers, tensorView } from './model-runner.ts';
+import { WholeRunner } from './whole-runner.ts';
+
+/** How an engine runs a model. Structured-cloneable. */
+export interface EngineOptions {
+  readonly preset: Preset;
+  /** Threads of the device. Several processes may share few cores: set it. */
+  readonly threads: number;
+  /** Sequences in one pass over the model; a call may have any number. */
+  readonly batch: number;
+  /** Tokens predicted per sequence, at most the preset's context. Default: the preset's. */
+  readonly context?: number;
+  /**
+   * `whole` keeps all activations; `blocks` recomputes them and bounds memory. Default: `whole` while the activations
+   * stay below {@link WHOLE_ACTIVATION_BYTES}.
+   */
+  readonly memory?: 'whole' | 'blocks';
+  /** Most rows (tokens) whose logits exist at once. Default {@link MAX_HEAD_ROWS}. */
+  readonly headRows?: number;
+  /** Path prefix for onnxruntime's profiles. Default: none are written. */
+  readonly profilePrefix?: string;
+}
+
+/**
+ * Rows of one head pass: enough arithmetic per weight that adding up the passes' gradients costs little, few enough that
+ * 50,257 logits each take 51 MB. For `alice-nano`, as fast as all rows at once, and 30 MB less.
+ */
+export const MAX_HEAD_ROWS = 256;
+
+/** Above this estimate of what a training pass keeps, the engine works block by block. */
+export const WHOLE_ACTIVATION_BYTES = 2 ** 30;
+
+/** Estimate of the bytes that a training pass over the whole model keeps from forward for backward. */
+export function activationBytes(preset: Preset, batch: number, context: number): number {
+  // Per token and block: a dozen tensors of the residual width, six of the FFN's, four of attention scores.
+  const perToken = preset.layers * (12 * preset.hidden + 6 * preset.ffn + 4 * preset.queryHeads * context);
+  // The probabilities of all rows are kept for backward.
+  return 4 * batch * context * (perToken + preset.vocabulary);
+}
+
+/** Thrown for engine options that make no sense. */
+export class InvalidEngineOptionsError extends Error {
+  static readonly code = 'ERR_INVALID_ENGINE_OPTIONS';
+  readonly code = InvalidEngineOptionsError.code;
+  override readonly name = 'InvalidEngineOptionsError';
+}
+
+function checkOptions(options: EngineOptions): void {
+  const { threads, batch, context = 1, headRows = 1 } = options;
+  const positive = { threads, batch, context, headRows };
+  for (const [name, value] of Object.entries(positive))
+    if (!Number.isInteger(value) || value < 1)
+      throw new InvalidEngineOptionsError(`engine: ${name} must be a positive integer, not ${value}`);
+  if (options.context !== undefined && options.context > options.preset.context)
+    throw new InvalidEngineOptionsError(
+      `engine: context ${options.context} is longer than the preset's ${options.preset.context}`,
+    );
+}
+
+/**
+ * Makes an engine with all weights zero. Sessions are compiled when first used.
+ * Throws {@link InvalidEngineOptionsError}.
+ */
+export function createEngine(options: EngineOptions): Engine {
+  checkOptions(options);
+  return new OnnxEngine(options);
+}
+
+class OnnxEngine implements Engine {
+  readonly preset: Preset;
+  readonly context: number;
+  readonly layout: readonly TensorSlot[];
+  readonly weights: Float32Array<ArrayBuffer>;
+  readonly #batch: number;
+  readonly #buffers: RunnerBuffers;
+  readonly #runner: ModelRunner;
+  readonly #embedding: TensorSlot;
+  /** Token ids of the rows of the current pass. */
+  readonly #inputTokens: Int32Array;
+  #gradient: Float32Array<ArrayBuffer> | undefined;
+  /** Gradient of a pass that is not the first of its call. */
+  #passGradient: Float32Array<ArrayBuffer> | undefined;
+  #busy = false;
+  #closed = false;
+
+  constructor(options: EngineOptions) {
+    const { preset, batch } = options;
+    this.preset = preset;
+    this.context = options.context ?? preset.context;
+    this.layout = tensorLayout(preset);
+    this.weights = new Float32Array(parameterCount(preset));
+    this.#batch = batch;
+    this.#embedding = findSlot(this.layout, 'embedding');
+    const rows = batch * this.context;
+    this.#inputTokens = new Int32Array(rows);
+    this.#buffers = {
+      weights: this.weights,
+      embedded: new Float32Array(rows * preset.hidden),
+      targets: new BigInt64Array(rows),
+      rowWeights: new Float32Array(rows),
+      losses: new Float32Array(rows),
+      embeddedGradient: new Float32Array(rows * preset.hidden),
+    };
+    const init = {
+      preset,
+      shape: { batch, positions: this.context },
+      layout: this.layout,
+      buffers: this.#buffers,
+      headRows: headChunkRows(rows, options.headRows ?? MAX_HEAD_ROWS),
+      session: {
+        threads: options.threads,
+        ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
+      },
+    };
+    const fits = activationBytes(preset, batch, this.context) <= WHOLE_ACTIVATION_BYTES;
+    const memory = options.memory ?? (fits ? 'whole' : 'blocks');
+    this.#runner = memory === 'whole' ? new WholeRunner(init) : new BlockRunner(init);
+  }
+
+  loadWeights(weights: Float32Array): void {
+    if (weights.length !== this.weights.length)
+      throw new WeightsLengthError(`${this.preset.name} has ${this.weights.length} parameters, not ${weights.length}`);
+    this.weights.set(weights);
+  }
+
+  async lossAndGradient(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<LossAndGradient> {
+    return await this.#exclusive(async () => {
+      const sequences = this.#checkTokens(tokens);
+      const rowWeight = 1 / (sequences * this.context);
+      this.#gradient ??= new Float32Array(this.weights.length);
+      const gradient = this.#gradient;
+      let total = 0;
+      for (let first = 0; first < sequences; first += this.#batch) {
+        signal?.throwIfAborted();
+        if (first > 0) this.#passGradient ??= new Float32Array(this.weights.length);
+        const target = first === 0 ? gradient : (this.#passGradient ?? gradient);
+        const count = this.#fill(tokens, first, sequences);
+        this.#buffers.rowWeights.fill(rowWeight, 0, count * this.context).fill(0, count * this.context);
+        await this.#runner.train(target, signal);
+        this.#embeddingGradient(target);
+        if (first > 0) addInto(gradient, target);
+        for (let row = 0; row < count * this.context; row++) total += this.#buffers.losses[row] as number;
+      }
+      const loss = total * rowWeight;
+      if (!Number.isFinite(loss)) throw this.#nonFiniteLoss();
+      return { loss, gradient, gradientNorm: checkedNorm(this.layout, gradient) };
+    });
+  }
+
+  async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
+    return await this.#exclusive(async () => {
+      const sequences = this.#checkTokens(tokens);
+      const means = new Float64Array(sequences);
+      for (let first = 0; first < sequences; first += this.#batch) {
+        signal?.throwIfAborted();
+        const count = this.#fill(tokens, first, sequences);
+        await this.#runner.forward(signal);
+        for (let sequence = 0; sequence < count; sequence++) {
+          let sum = 0;
+          for (let position = 0; position < this.context; position++)
+            sum += this.#buffers.losses[sequence * this.context + position] as number;
+          means[first + sequence] = sum / this.context;
+        }
+      }
+      if (!means.every(Number.isFinite)) throw this.#nonFiniteLoss();
+      return means;
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    if (this.#busy) throw new EngineBusyError('close() while a call is running');
+    this.#closed = true;
+    await this.#runner.close();
+  }
+
+  async #exclusive<T>(call: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new EngineClosedError('the engine is closed');
+    if (this.#busy) throw new EngineBusyError('the engine runs another call');
+    this.#busy = true;
+    try {
+      return await call();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Names the weight that spoils a loss, or the losses when all weights are finite. */
+  #nonFiniteLoss(): NonFiniteError {
+    try {
+      checkedNorm(this.layout, this.weights);
+    } catch (error) {
+      if (error instanceof NonFiniteError) return error;
+      throw error;
+    }
+    return new NonFiniteError('losses');
+  }
+
+  /** Number of sequences in `tokens`. Throws {@link InvalidTokensError}. */
+  #checkTokens(tokens: Int32Array): number {
+    const sequences = tokens.length / (this.context + 1);
+    if (!Number.isInteger(sequences) || sequences === 0)
+      throw new InvalidTokensError(`${tokens.length} tokens are not sequences of ${this.context + 1}`);
+    const { vocabulary } = this.preset;
+    for (const token of tokens)
+      if (token < 0 || token >= vocabulary)
+        throw new InvalidTokensError(`token ${token} is outside of the vocabulary of ${vocabulary}`);
+    return sequences;
+  }
+
+  /** Looks up one pass of sequences; a short last pass is filled up with the first one's. Returns how many are real. */
+  #fill(tokens: Int32Array, first: number, sequences: number): number {
+    const count = Math.min(this.#batch, sequences - first);
+    const { hidden } = this.preset;
+    const { embedded, targets } = this.#buffers;
+    const { offset } = this.#embedding;
+    for (let sequence = 0; sequence < this.#batch; sequence++) {
+      const start = (first + (sequence < count ? sequence : 0)) * (this.context + 1);
+      for (let position = 0; position < this.context; position++) {
+        const row = sequence * this.context + position;
+        const token = tokens[start + position] as number;
+        this.#inputTokens[row] = token;
+        targets[row] = BigInt(tokens[start + position + 1] as number);
+        const at = offset + token * hidden;
+        embedded.set(this.weights.subarray(at, at + hidden), row * hidden);
+      }
+    }
+    return count;
+  }
+
+  /** Adds each row's gradient to its token's row of the embedding. */
+  #embeddingGradient(gradient: Float32Array<ArrayBuffer>): void {
+    const { hidden, tied } = this.preset;
+    const table = tensorView(gradient, this.#embedding);
+    if (!tied) table.fill(0);
+    const rows = this.#buffers.embeddedGradient;
+    for (let row = 0; row < this.#inputTokens.length; row++) {
+      const to = (this.#inputTokens[row] as number) * hidden;
+      const from = row * hidden;
+      for (let i = 0; i < hidden; i++) table[to + i] = (table[to + i] as number) + (rows[from + i] as number);
+    }
+  }
+}

@@ -1,0 +1,93 @@
+/** Entry of the thread that runs a model. Started by `model-client.ts`. */
+import { setPriority } from 'node:os';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { createEngine } from '../onnx-engine.ts';
+import { type JobCall, type JobContext, type JobHandler, jobHandlers } from './job-handlers.ts';
+import type { WorkerOutput } from './protocol.ts';
+import { errorMessage, type JobName, type ModelJobs, type ModelWorkerData, type WorkerInput } from './protocol.ts';
+
+type Run = Extract<WorkerInput, { kind: 'run' }>;
+
+/** Runs jobs from a port one after the other, in the order of their arrival. */
+class JobQueue {
+  readonly #port: MessagePort;
+  readonly #context: JobContext;
+  /** Jobs that wait, and the one that runs (first). The client bounds their number. */
+  readonly #jobs = new Map<number, { readonly message: Run; readonly abort: AbortController }>();
+  #running: Promise<void> | undefined;
+
+  constructor(port: MessagePort, context: JobContext) {
+    this.#port = port;
+    this.#context = context;
+  }
+
+  receive(message: WorkerInput): void {
+    switch (message.kind) {
+      case 'run':
+        this.#jobs.set(message.id, { message, abort: new AbortController() });
+        this.#running ??= this.#drain();
+        return;
+      case 'cancel':
+        this.#jobs.get(message.id)?.abort.abort();
+        return;
+      case 'close':
+        for (const job of this.#jobs.values()) job.abort.abort();
+        void this.#close();
+        return;
+    }
+  }
+
+  async #close(): Promise<void> {
+    await this.#running;
+    await this.#context.engine.close();
+    // The port is all that keeps the thread alive.
+    this.#port.close();
+  }
+
+  async #drain(): Promise<void> {
+    for (const [id, { message, abort }] of this.#jobs) {
+      await this.#run(message, abort.signal);
+      this.#jobs.delete(id);
+    }
+    this.#running = undefined;
+  }
+
+  async #run(message: Run, signal: AbortSignal): Promise<void> {
+    const { id } = message;
+    try {
+      signal.throwIfAborted();
+      // The protocol pairs each job's name with its request; the compiler does not follow that through an index.
+      const handler = jobHandlers[message.job] as JobHandler<JobName>;
+      const call: JobCall<ModelJobs[JobName]['progress']> = {
+        signal,
+        progress: (progress) => this.#send({ kind: 'progress', id, progress }),
+      };
+      const { result, transfer } = await handler(this.#context, message.request, call);
+      this.#send({ kind: 'done', id, result }, transfer);
+    } catch (error) {
+      if (signal.aborted) this.#send({ kind: 'cancelled', id });
+      else this.#send({ kind: 'failed', id, error: errorMessage(error) });
+    }
+  }
+
+  #send(message: WorkerOutput, transfer: readonly ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, [...transfer]);
+  }
+}
+
+function start(port: MessagePort, data: ModelWorkerData): void {
+  // On Linux niceness belongs to a thread and onnxruntime's threads inherit it: consensus on the main thread keeps its
+  // share of the cores. Elsewhere it would slow the whole process down.
+  if (process.platform === 'linux' && data.niceness > 0) setPriority(0, data.niceness);
+  const send = (message: WorkerOutput) => port.postMessage(message);
+  try {
+    const queue = new JobQueue(port, { engine: createEngine(data.engine) });
+    port.on('message', (message: WorkerInput) => queue.receive(message));
+    send({ kind: 'ready' });
+  } catch (error) {
+    send({ kind: 'unusable', error: errorMessage(error) });
+  }
+}
+
+if (parentPort === null) throw new Error('model-worker.ts runs in a worker thread only');
+start(parentPort, workerData as ModelWorkerData);

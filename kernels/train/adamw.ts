@@ -1,0 +1,111 @@
+/** AdamW (arXiv 1711.05101) over a flat parameter vector, with clipping of the global gradient norm. */
+import type { TensorSlot } from '../model/layout.ts';
+
+/** Constants of the optimizer. */
+export interface AdamWOptions {
+  /** Decay of the mean of gradients. */
+  readonly beta1: number;
+  /** Decay of the mean of squared gradients. */
+  readonly beta2: number;
+  /** Added to the root of the mean square. */
+  readonly epsilon: number;
+  /** Share of a weight that is taken off per unit of learning rate; norms are not decayed. */
+  readonly weightDecay: number;
+  /** Gradients with a larger Euclidean norm are scaled down to it. */
+  readonly clipNorm: number;
+}
+
+/** The recipe of SparseLoCo (ANCHORS 3). */
+export const defaultAdamWOptions: AdamWOptions = {
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  clipNorm: 1,
+};
+
+/** Optimizer state: two moments per parameter, in float32. */
+export class AdamW {
+  readonly #layout: readonly TensorSlot[];
+  readonly #mean: Float32Array;
+  readonly #square: Float32Array;
+  #steps = 0;
+
+  /** @param layout - of the parameter vector; decides its length and which tensors decay. */
+  constructor(layout: readonly TensorSlot[]) {
+    this.#layout = layout;
+    const last = layout.at(-1);
+    const length = last === undefined ? 0 : last.offset + last.length;
+    this.#mean = new Float32Array(length);
+    this.#square = new Float32Array(length);
+  }
+
+  /** Steps taken since the moments were zero. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /** Forgets the moments. */
+  reset(): void {
+    this.#mean.fill(0);
+    this.#square.fill(0);
+    this.#steps = 0;
+  }
+
+  /**
+   * Moves `weights` one step against `gradient`.
+   *
+   * @param gradientNorm - Euclidean norm of `gradient`, which must be finite.
+   */
+  step(
+    weights: Float32Array,
+    gradient: Float32Array,
+    gradientNorm: number,
+    learningRate: number,
+    options: AdamWOptions = defaultAdamWOptions,
+  ): void {
+    const { beta1, beta2, clipNorm, weightDecay } = options;
+    this.#steps++;
+    const constants: UpdateConstants = {
+      ...options,
+      clip: gradientNorm > clipNorm ? clipNorm / gradientNorm : 1,
+      meanCorrection: learningRate / (1 - beta1 ** this.#steps),
+      squareCorrection: 1 / (1 - beta2 ** this.#steps),
+      keep: 1,
+    };
+    for (const { role, offset, length } of this.#layout) {
+      const keep = role === 'norm' ? 1 : 1 - learningRate * weightDecay;
+      update(weights, gradient, this.#mean, this.#square, offset, offset + length, { ...constants, keep });
+    }
+  }
+}
+
+interface UpdateConstants extends AdamWOptions {
+  readonly clip: number;
+  readonly meanCorrection: number;
+  readonly squareCorrection: number;
+  readonly keep: number;
+}
+
+/** One pass over one tensor. A plain loop over float32 arrays with float64 temporaries is what V8 runs fastest. */
+function update(
+  weights: Float32Array,
+  gradient: Float32Array,
+  mean: Float32Array,
+  square: Float32Array,
+  start: number,
+  end: number,
+  constants: UpdateConstants,
+): void {
+  const { beta1, beta2, epsilon, clip, meanCorrection, squareCorrection, keep } = constants;
+  const alpha1 = 1 - beta1;
+  const alpha2 = 1 - beta2;
+  for (let i = start; i < end; i++) {
+    const g = (gradient[i] as number) * clip;
+    const m = beta1 * (mean[i] as number) + alpha1 * g;
+    const v = beta2 * (square[i] as number) + alpha2 * g * g;
+    mean[i] = m;
+    square[i] = v;
+    weights[i] = (weights[i] as number) * keep - (meanCorrection * m) / (Math.sqrt(v * squareCorrection) + epsilon);
+  }
+}

@@ -1,0 +1,98 @@
+/** The inner loop of a training round: some AdamW steps away from the shared weights, and what they amount to. */
+import { performance } from 'node:perf_hooks';
+import { checkedNorm, type Engine, InvalidTokensError } from '../engine/engine.ts';
+import { type AdamW, type AdamWOptions, defaultAdamWOptions } from './adamw.ts';
+
+/** What an inner loop works on. */
+export interface InnerStepsInit {
+  /** Token ids of all steps: `steps x sequencesPerStep x (context + 1)`. */
+  readonly tokens: Int32Array;
+  /** Sequences whose mean gradient makes one step. */
+  readonly sequencesPerStep: number;
+  /** Learning rate of every step, or of each; the last one holds for steps beyond the list. */
+  readonly learningRate: number | readonly number[];
+  /** Constants of the optimizer that differ from {@link defaultAdamWOptions}. */
+  readonly adamw?: Partial<AdamWOptions>;
+  /** The loop ends after the step during which this time runs out. Default: no limit. */
+  readonly timeLimitMs?: number;
+  /** Steps that are taken even when the time has run out. Default 1. */
+  readonly minSteps?: number;
+}
+
+/** Report after each step. */
+export interface InnerStepProgress {
+  /** Steps done. */
+  readonly step: number;
+  /** Steps that the tokens allow. */
+  readonly steps: number;
+  /** Mean loss of the step's sequences before it, nats. */
+  readonly loss: number;
+  readonly gradientNorm: number;
+  /** Predicted tokens per second since the loop began. */
+  readonly tokensPerSecond: number;
+}
+
+/** Result of {@link innerSteps}. */
+export interface InnerStepsResult {
+  /** `θ_start − θ_end` in canonical order: what the round's outer step subtracts. */
+  readonly pseudoGradient: Float32Array<ArrayBuffer>;
+  /** Loss before each step that was taken, nats. */
+  readonly losses: Float64Array<ArrayBuffer>;
+  readonly tokensPerSecond: number;
+  readonly milliseconds: number;
+}
+
+/** Learning rate of a step (from 0). */
+function rateAt(rate: number | readonly number[], step: number): number {
+  return typeof rate === 'number' ? rate : (rate[Math.min(step, rate.length - 1)] ?? 0);
+}
+
+/**
+ * Takes inner steps from the engine's weights and puts those back, bit for bit, also when it fails or is aborted.
+ * Throws what the engine throws, and `NonFiniteError` when a weight leaves float32.
+ *
+ * @param optimizer - its moments change; they may be kept from round to round.
+ */
+export async function innerSteps(
+  engine: Engine,
+  optimizer: AdamW,
+  init: InnerStepsInit,
+  options: { readonly signal?: AbortSignal; readonly onStep?: (progress: InnerStepProgress) => void } = {},
+): Promise<InnerStepsResult> {
+  const { signal, onStep } = options;
+  const perStep = init.sequencesPerStep * (engine.context + 1);
+  const steps = init.tokens.length / perStep;
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new InvalidTokensError(`${init.tokens.length} tokens are not steps of ${perStep}`);
+  const { weights } = engine;
+  const adamw = { ...defaultAdamWOptions, ...init.adamw };
+  const start = weights.slice();
+  const losses: number[] = [];
+  const began = performance.now();
+  const tokensPerSecond = () =>
+    (1000 * losses.length * init.sequencesPerStep * engine.context) / (performance.now() - began);
+  try {
+    for (let step = 0; step < steps; step++) {
+      const spent = performance.now() - began;
+      if (init.timeLimitMs !== undefined && step >= (init.minSteps ?? 1) && spent >= init.timeLimitMs) break;
+      const tokens = init.tokens.subarray(step * perStep, (step + 1) * perStep);
+      const { loss, gradient, gradientNorm } = await engine.lossAndGradient(tokens, { ...(signal && { signal }) });
+      optimizer.step(weights, gradient, gradientNorm, rateAt(init.learningRate, step), adamw);
+      losses.push(loss);
+      onStep?.({ step: step + 1, steps, loss, gradientNorm, tokensPerSecond: tokensPerSecond() });
+    }
+    const speed = tokensPerSecond();
+    // Exact zeros where nothing moved; the one rounding to float32 is the only one.
+    const pseudoGradient = new Float32Array(weights.length);
+    for (let i = 0; i < pseudoGradient.length; i++) pseudoGradient[i] = (start[i] as number) - (weights[i] as number);
+    checkedNorm(engine.layout, pseudoGradient);
+    return {
+      pseudoGradient,
+      losses: Float64Array.from(losses),
+      tokensPerSecond: speed,
+      milliseconds: performance.now() - began,
+    };
+  } finally {
+    weights.set(start);
+  }
+}
