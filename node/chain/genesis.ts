@@ -1,7 +1,6 @@
 /**
  * Genesis: the file that defines a network. Its hash names the network, so networks never mix.
  */
-import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { type AccountId, accountFromAddress } from './account.ts';
 import { domainHash, type Hash, hashBytes, parseHash } from './hash.ts';
@@ -71,7 +70,7 @@ export class InvalidGenesisError extends Error {
 }
 
 /** JSON with object keys in sorted order and no white space: one text per value. */
-function canonicalJson(value: unknown): string {
+export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (value !== null && typeof value === 'object') {
     const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -121,15 +120,4 @@ export function checkNetworkFile(value: unknown): NetworkFile {
   }
   parseHash(genesis.modelRoot);
   return result.output;
-}
-
-/** Reads and checks a network file. Throws {@link InvalidGenesisError}. */
-export async function readNetworkFile(path: string): Promise<NetworkFile> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    throw new InvalidGenesisError(`cannot read the network file ${path}: ${(cause as Error).message}`, { cause });
-  }
-  return checkNetworkFile(value);
 }

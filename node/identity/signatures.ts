@@ -42,7 +42,14 @@ const NO_CONTEXT = new Uint8Array(0);
 
 /** Account signer of a 32-byte secret seed. */
 export function accountSigner(seed: Uint8Array): AccountSigner {
-  const pair = sr25519PairFromSeed(seed);
+  return accountSignerOfPair(sr25519PairFromSeed(seed));
+}
+
+/** Account signer of an sr25519 key pair: 32-byte public key, 64-byte expanded secret key. */
+export function accountSignerOfPair(pair: {
+  readonly publicKey: Uint8Array;
+  readonly secretKey: Uint8Array;
+}): AccountSigner {
   return {
     account: accountFromPublicKey(pair.publicKey),
     sign: (message) => sr25519Sign(message, pair),

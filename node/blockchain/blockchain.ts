@@ -1,0 +1,412 @@
+/**
+ * The replicated state machine: ledger, mempool and store behind the interface that consensus drives.
+ *
+ * Blocks are executed when they are proposed or validated; the result waits in a small cache, so that making a block
+ * final writes what was computed before instead of computing it again.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { AccountId } from '../chain/account.ts';
+import { type Amount, amount } from '../chain/amount.ts';
+import { beaconMessage, genesisBeacon } from '../chain/beacon.ts';
+import {
+  type Block,
+  blockId,
+  type Commit,
+  encodeBlock,
+  type Header,
+  MAX_BLOCK_BYTES,
+  nextBeacon,
+  transactionsRoot,
+} from '../chain/block.ts';
+import { type Genesis, genesisHash, networkId } from '../chain/genesis.ts';
+import type { Hash } from '../chain/hash.ts';
+import { decodeTransaction, transactionId } from '../chain/transaction.ts';
+import { type ValidatorSet, validatorSetHash } from '../chain/validator-set.ts';
+import type { Application, BlockVerdict, FinalizedBlock } from '../consensus/application.ts';
+import { verifyProof } from '../identity/signatures.ts';
+import { InvalidBlockError } from '../ledger/errors.ts';
+import type { LedgerEvent } from '../ledger/events.ts';
+import { type ExecutedBlock, executeBlock, type Receipt, type SignedTransaction } from '../ledger/execute.ts';
+import { isActive } from '../ledger/registry.ts';
+import { LedgerState } from '../ledger/state.ts';
+import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
+import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
+import { StoreDamagedError } from '../store/errors.ts';
+import type { Store, StoredReceipt } from '../store/store.ts';
+import { loadState } from './load-state.ts';
+
+/** Bytes of a block that are no transactions: header, beacon proof, length prefixes, with room to spare. */
+const BLOCK_OVERHEAD_BYTES = 1024;
+
+/** Executed blocks that wait to be made final: one per consensus round, and rounds beyond a few are rare. */
+const MAX_EXECUTED_BLOCKS = 8;
+
+/** Signature checks (2 ms each) between two turns of the event loop. */
+const CHECKS_PER_TURN = 4;
+
+/** Signatures remembered as valid: several times what a mempool holds. */
+const REMEMBERED_SIGNATURES = 32_768;
+
+/** What a blockchain is made for. */
+export interface BlockchainInit {
+  readonly genesis: Genesis;
+  readonly mempool?: Partial<MempoolLimits>;
+}
+
+/** Where failures of listeners go. */
+export interface ListenerLog {
+  error(details: object, message: string): void;
+}
+
+/** What it works on. The blockchain does not close the store. */
+export interface BlockchainComponents {
+  readonly store: Store;
+  readonly log?: ListenerLog;
+}
+
+/** A finalized block, as listeners get it. */
+export interface BlockEvent {
+  readonly height: number;
+  readonly id: Hash;
+  readonly header: Header;
+  /** State after the block. */
+  readonly state: LedgerState;
+  readonly receipts: readonly Receipt[];
+  readonly events: readonly LedgerEvent[];
+}
+
+/** An account for people: what it has, the nonce by the last block, and the nonce that a new transaction should carry. */
+export interface AccountView {
+  readonly balance: Amount;
+  readonly nonce: number;
+  readonly nextNonce: number;
+}
+
+/** Makes a {@link Blockchain}: `blockchain({ genesis })({ store })`. */
+export const blockchain =
+  (init: BlockchainInit) =>
+  (components: BlockchainComponents): Blockchain =>
+    new Blockchain(init, components);
+
+/**
+ * See the file comment. Await `signaturesReady()` before using it. The constructor loads the state and throws
+ * {@link StoreDamagedError} when its root is not the one that the last header carries.
+ */
+export class Blockchain implements Application {
+  readonly genesis: Genesis;
+  readonly genesisHash: Hash;
+  /** First 8 bytes of the genesis hash. */
+  readonly networkId: Uint8Array;
+  readonly #store: Store;
+  readonly #mempool: Mempool;
+  readonly #signatures: VerifiedSignatures;
+  readonly #executed = new Map<Hash, ExecutedBlock>();
+  readonly #workListeners = new Set<() => void>();
+  readonly #blockListeners = new Set<(event: BlockEvent) => void>();
+  readonly #log: ListenerLog;
+  #state: LedgerState;
+  #knownSet: { readonly hash: Hash; readonly set: ValidatorSet } | undefined;
+  #last: { readonly id: Hash; readonly header: Header } | undefined;
+
+  constructor(init: BlockchainInit, { store, log }: BlockchainComponents) {
+    this.genesis = init.genesis;
+    this.genesisHash = genesisHash(init.genesis);
+    this.networkId = networkId(init.genesis);
+    this.#store = store;
+    this.#log = log ?? { error: () => {} };
+    const { state, last } = loadState(init.genesis, store);
+    this.#state = state;
+    this.#last = last === undefined ? undefined : { id: blockId(last), header: last };
+    this.#signatures = new VerifiedSignatures(this.networkId, REMEMBERED_SIGNATURES);
+    this.#mempool = new Mempool(
+      { ...DEFAULT_MEMPOOL_LIMITS, ...init.mempool },
+      {
+        nonce: (account) => this.#state.account(account).nonce,
+        height: () => this.height,
+        parameters: () => this.#state.parameters,
+        classOf: (account) => this.#classOf(account),
+        verify: (transaction, encoded) => this.#signatures.verify(transaction, encoded),
+      },
+    );
+  }
+
+  /** State after the last finalized block: rounds, epochs, accounts, everything. Immutable. */
+  get state(): LedgerState {
+    return this.#state;
+  }
+
+  get height(): number {
+    return this.#last?.header.height ?? 0;
+  }
+
+  get lastBlockId(): Hash {
+    return this.#last?.id ?? this.genesisHash;
+  }
+
+  /** Header of the last finalized block; undefined at height 0. */
+  get lastHeader(): Header | undefined {
+    return this.#last?.header;
+  }
+
+  get lastTimeMs(): bigint {
+    return this.#state.timeMs;
+  }
+
+  get beacon(): Hash {
+    return this.#last?.header.beacon ?? genesisBeacon(this.genesisHash);
+  }
+
+  validators(height: number): ValidatorSet | undefined {
+    if (height === this.height + 1) return this.#state.nextValidators;
+    if (height < 1 || height > this.height) return undefined;
+    const hash = this.#store.validatorsHashAt(height);
+    if (hash === undefined) return undefined;
+    // Nearly every height has the same set as the one asked for before it.
+    if (this.#knownSet?.hash !== hash) {
+      const set = this.#store.validatorSet(hash);
+      this.#knownSet = set === undefined ? undefined : { hash, set };
+    }
+    return this.#knownSet?.set;
+  }
+
+  async propose(input: { timeMs: bigint; proposer: AccountId; beaconProof: Uint8Array }): Promise<Block> {
+    const output = this.#beaconOutput(input.proposer, input.beaconProof);
+    if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
+    const beacon = nextBeacon(this.beacon, output);
+    const waiting = this.#mempool.select(MAX_BLOCK_BYTES - BLOCK_OVERHEAD_BYTES);
+    const execution = { height: this.height + 1, timeMs: input.timeMs, beacon, proposer: input.proposer };
+    const executed = executeBlock(this.#state, { ...execution, transactions: waiting });
+    const transactions = waiting.map(({ encoded }) => encoded);
+    const header = this.#header(execution, transactions, executed.state);
+    this.#remember(blockId(header), executed);
+    return { header, beaconProof: input.beaconProof, transactions };
+  }
+
+  async validate(block: Block): Promise<BlockVerdict> {
+    try {
+      await this.#execute(block);
+      return { valid: true };
+    } catch (error) {
+      if (error instanceof InvalidBlockError) return { valid: false, reason: error.message };
+      throw error;
+    }
+  }
+
+  /** See {@link Application.commit}. Throws {@link InvalidBlockError} for a block that `validate` would refuse. */
+  async commit(block: Block, commit: Commit): Promise<void> {
+    const executed = await this.#execute(block);
+    const id = blockId(block.header);
+    const { state, receipts, events, changes } = executed;
+    const { validatorsHash, nextValidatorsHash } = block.header;
+    const validatorSets = new Map([
+      [validatorsHash, this.#state.nextValidators],
+      [nextValidatorsHash, state.nextValidators],
+    ]);
+    this.#store.writeBlock({ block, commit, changes, receipts, validatorSets });
+    this.#state = state;
+    this.#last = { id, header: block.header };
+    this.#executed.clear();
+    this.#mempool.prune(receipts.map((receipt) => receipt.id));
+    const event: BlockEvent = { height: block.header.height, id, header: block.header, state, receipts, events };
+    for (const listener of [...this.#blockListeners]) this.#call(() => listener(event));
+    this.#announceWork();
+  }
+
+  async finalized(height: number): Promise<FinalizedBlock | undefined> {
+    return this.#store.block(height);
+  }
+
+  hasWork(): boolean {
+    return this.#mempool.hasReady();
+  }
+
+  onWork(listener: () => void): () => void {
+    this.#workListeners.add(listener);
+    return () => this.#workListeners.delete(listener);
+  }
+
+  /** Calls back after each finalized block, once it is on disk. Returns a function that unsubscribes. */
+  onBlock(listener: (event: BlockEvent) => void): () => void {
+    this.#blockListeners.add(listener);
+    return () => this.#blockListeners.delete(listener);
+  }
+
+  /**
+   * Takes a transaction in wire form, from a peer or from this node, and returns its id. Throws
+   * `TransactionRefusedError`, whose `toGossip()` is what a gossip validator throws.
+   */
+  submit(encoded: Uint8Array): Hash {
+    const waiting = this.#mempool.add(encoded);
+    this.#announceWork();
+    return waiting.id;
+  }
+
+  /** True while a transaction waits for a block. */
+  isWaiting(id: Hash): boolean {
+    return this.#mempool.has(id);
+  }
+
+  /** Number of waiting transactions and their bytes. */
+  get waiting(): { readonly transactions: number; readonly bytes: number } {
+    return { transactions: this.#mempool.size, bytes: this.#mempool.bytes };
+  }
+
+  account(account: AccountId): AccountView {
+    const { balance, nonce } = this.#state.account(account);
+    return { balance: amount(balance), nonce, nextNonce: this.#mempool.nextNonce(account) };
+  }
+
+  /** What became of a transaction, once a finalized block holds it. */
+  receipt(id: Hash): StoredReceipt | undefined {
+    return this.#store.receipt(id);
+  }
+
+  /**
+   * Executes every stored block again from genesis and returns the state. Its root equals the present one unless
+   * something is wrong with this program or this machine.
+   */
+  async replay(options: { signal?: AbortSignal } = {}): Promise<LedgerState> {
+    let state = LedgerState.genesis(this.genesis);
+    const last = this.height;
+    for (let height = 1; height <= last; height++) {
+      options.signal?.throwIfAborted();
+      const block = this.#store.block(height)?.block;
+      if (block === undefined) throw new StoreDamagedError(`block ${height} is missing`);
+      const { timeMs, beacon, proposer } = block.header;
+      const transactions = block.transactions.map(identify);
+      state = executeBlock(state, { height, timeMs, beacon, proposer, transactions }).state;
+      await nextTurn();
+    }
+    return state;
+  }
+
+  #classOf(account: AccountId): AccountClass {
+    if (this.#state.nextValidators.some((validator) => validator.account === account)) return 2;
+    return isActive(this.#state, account) || this.#state.account(account).balance > 0n ? 1 : 0;
+  }
+
+  #announceWork(): void {
+    if (this.#workListeners.size === 0 || !this.hasWork()) return;
+    for (const listener of [...this.#workListeners]) this.#call(listener);
+  }
+
+  /** The block is final already: a listener that fails must not make it look otherwise. */
+  #call(listener: () => void): void {
+    try {
+      listener();
+    } catch (error) {
+      this.#log.error({ err: error }, 'a listener of the blockchain failed');
+    }
+  }
+
+  #beaconOutput(proposer: AccountId, proof: Uint8Array): Uint8Array | undefined {
+    return verifyProof(proposer, beaconMessage(this.networkId, this.height + 1, this.beacon), proof);
+  }
+
+  /** Header of the next block with those contents. */
+  #header(
+    block: { readonly timeMs: bigint; readonly beacon: Hash; readonly proposer: AccountId },
+    transactions: readonly Uint8Array[],
+    after: LedgerState,
+  ): Header {
+    return {
+      network: this.networkId,
+      height: this.height + 1,
+      timeMs: block.timeMs,
+      previous: this.lastBlockId,
+      proposer: block.proposer,
+      validatorsHash: validatorSetHash(this.#state.nextValidators),
+      nextValidatorsHash: validatorSetHash(this.#state.afterNextValidators),
+      transactionsRoot: transactionsRoot(transactions),
+      stateRoot: after.root,
+      modelRoot: after.modelRoot,
+      trainingRound: after.round.round,
+      beacon: block.beacon,
+    };
+  }
+
+  /** Executes a block, or finds the result of having done so. Throws {@link InvalidBlockError}. */
+  async #execute(block: Block): Promise<ExecutedBlock> {
+    const id = blockId(block.header);
+    // The header binds the transactions by their root, and the beacon binds the proof's output; the proof itself and
+    // the transactions given here could still be others, so only a result for these very ones is taken.
+    const known = this.#executed.get(id);
+    if (known !== undefined && block.header.transactionsRoot === transactionsRoot(block.transactions)) {
+      const output = this.#beaconOutput(block.header.proposer, block.beaconProof);
+      if (output !== undefined) return known;
+    }
+    const base = this.#state;
+    const { header } = block;
+    if (encodeBlock(block).length > MAX_BLOCK_BYTES) throw new InvalidBlockError('the block is too large');
+    if (header.height !== this.height + 1) {
+      throw new InvalidBlockError(`the block has height ${header.height}, the next one is ${this.height + 1}`);
+    }
+    if (!base.nextValidators.some(({ account }) => account === header.proposer)) {
+      throw new InvalidBlockError('the proposer is no validator');
+    }
+    const output = this.#beaconOutput(header.proposer, block.beaconProof);
+    if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
+    const transactions = await this.#verified(block.transactions);
+    if (this.#state !== base) throw new InvalidBlockError('another block was finalized meanwhile');
+    const { timeMs, beacon, proposer } = header;
+    const executed = executeBlock(base, { height: header.height, timeMs, beacon, proposer, transactions });
+    const expected = this.#header(
+      { timeMs, beacon: nextBeacon(this.beacon, output), proposer },
+      block.transactions,
+      executed.state,
+    );
+    const difference = differentField(header, expected);
+    if (difference !== undefined) {
+      throw new InvalidBlockError(`${difference} is ${show(header[difference])}, not ${show(expected[difference])}`);
+    }
+    this.#remember(id, executed);
+    return executed;
+  }
+
+  /** Decodes transactions and checks their signatures, a few at a time. Throws {@link InvalidBlockError}. */
+  async #verified(encoded: readonly Uint8Array[]): Promise<SignedTransaction[]> {
+    const transactions: SignedTransaction[] = [];
+    let checks = 0;
+    for (const bytes of encoded) {
+      const signed = identify(bytes);
+      if (!this.#signatures.has(bytes)) {
+        if (!this.#signatures.verify(signed.transaction, bytes)) {
+          throw new InvalidBlockError(`transaction ${signed.id}: the signature does not verify`);
+        }
+        checks += 1;
+        if (checks % CHECKS_PER_TURN === 0) await nextTurn();
+      }
+      transactions.push(signed);
+    }
+    return transactions;
+  }
+
+  #remember(id: Hash, executed: ExecutedBlock): void {
+    if (this.#executed.size >= MAX_EXECUTED_BLOCKS) {
+      for (const oldest of this.#executed.keys()) {
+        this.#executed.delete(oldest);
+        break;
+      }
+    }
+    this.#executed.set(id, executed);
+  }
+}
+
+/** Decodes a transaction of a block. Throws {@link InvalidBlockError}. */
+function identify(encoded: Uint8Array): SignedTransaction {
+  try {
+    const transaction = decodeTransaction(encoded);
+    return { id: transactionId(transaction), transaction };
+  } catch (cause) {
+    throw new InvalidBlockError('a transaction of the block does not decode', { cause });
+  }
+}
+
+function differentField(header: Header, expected: Header): keyof Header | undefined {
+  const fields = Object.keys(expected) as (keyof Header)[];
+  return fields.find((field) => show(header[field]) !== show(expected[field]));
+}
+
+function show(value: Header[keyof Header]): string {
+  return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value);
+}

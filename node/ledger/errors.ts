@@ -1,0 +1,68 @@
+/**
+ * Why a call fails, and why a block cannot be executed at all.
+ */
+
+/** Every reason for which the ledger refuses a call, with what it means. Codes are part of the protocol's surface. */
+export const CALL_ERRORS = {
+  ERR_INSUFFICIENT_BALANCE: 'the account has less than the amount',
+  ERR_ZERO_AMOUNT: 'a transfer moves at least one unit',
+  ERR_DEVICE_TEXT_TOO_LONG: 'the device text has at most 64 bytes',
+  ERR_ALREADY_REGISTERED: 'the account is a registered miner that is still waited for',
+  ERR_NOT_REGISTERED: 'the account is no registered miner',
+  ERR_REGISTERED_TOO_LATE: 'the miner registered after this round opened and joins the next one',
+  ERR_WRONG_ROUND: 'the call names another round than the open one',
+  ERR_WRONG_PHASE: 'the open round is in another phase',
+  ERR_ALREADY_COMMITTED: 'the account has already committed in this phase',
+  ERR_TOO_MANY_SUBMISSIONS: 'the round takes no more submissions',
+  ERR_NOT_COMMITTED: 'the account has not committed in this round',
+  ERR_ALREADY_REVEALED: 'the account has already revealed in this round',
+  ERR_COMMITMENT_MISMATCH: 'what was revealed is not what was committed',
+  ERR_INVALID_CID: 'the content id is no CID text of 8 to 128 letters and digits',
+  ERR_INVALID_SIZE: 'the size of the blob is zero',
+  ERR_NOT_VALIDATOR: 'the account is no validator',
+  ERR_SCORES_MISMATCH: 'the scores are not exactly one per revealed submission, in ascending order of account',
+  ERR_ALREADY_ATTESTED: 'the validator has already attested this model root',
+  ERR_CHECKPOINT_MISSING: 'this round publishes a checkpoint, the attestation has to name it',
+  ERR_CHECKPOINT_NOT_DUE: 'this round publishes no checkpoint',
+} as const;
+
+/** Code of a refused call. */
+export type CallErrorCode = keyof typeof CALL_ERRORS;
+
+/** Thrown by a module when a call cannot be carried out. The transaction fails; the block does not. */
+export class CallRefusedError extends Error {
+  readonly code: CallErrorCode;
+  override readonly name = 'CallRefusedError';
+  constructor(code: CallErrorCode) {
+    super(CALL_ERRORS[code]);
+    this.code = code;
+  }
+}
+
+/** Why a transaction may not be in a block at all, whatever it asks for. */
+export const INCLUSION_ERRORS = {
+  ERR_UNSUPPORTED_VERSION: 'the version of the transaction is not supported',
+  ERR_TIP_NOT_SUPPORTED: 'the tip has to be zero',
+  ERR_EXPIRED: 'the transaction was valid up to an earlier height',
+  ERR_VALID_TOO_LONG: 'the transaction is valid for more than 65536 blocks from now',
+  ERR_NONCE_TOO_LOW: 'the nonce was already used',
+  ERR_NONCE_GAP: 'earlier nonces of the account are missing',
+  ERR_ACCOUNT_LIMIT: 'the account has its share of this block already',
+} as const;
+
+/** Code of a transaction that no block may hold now. */
+export type InclusionErrorCode = keyof typeof INCLUSION_ERRORS;
+
+/** Thrown when a block breaks a rule that its proposer had to keep. */
+export class InvalidBlockError extends Error {
+  static readonly code = 'ERR_INVALID_BLOCK';
+  readonly code = InvalidBlockError.code;
+  override readonly name = 'InvalidBlockError';
+}
+
+/** Thrown when money would appear or vanish. Never expected: it stops the node instead of a wrong state spreading. */
+export class ConservationError extends Error {
+  static readonly code = 'ERR_CONSERVATION';
+  readonly code = ConservationError.code;
+  override readonly name = 'ConservationError';
+}

@@ -1,0 +1,267 @@
+/**
+ * The state of the ledger after a block: immutable, with typed readers for everything that the rest of the node shows
+ * or needs. The records behind them are defined in their modules.
+ */
+import { type AccountId, accountFromAddress } from '../chain/account.ts';
+import { type Amount, amount } from '../chain/amount.ts';
+import { genesisBeacon } from '../chain/beacon.ts';
+import { type Genesis, genesisHash, networkId } from '../chain/genesis.ts';
+import { type Hash, parseHash } from '../chain/hash.ts';
+import type { Parameters } from '../chain/parameters.ts';
+import type { ValidatorSet } from '../chain/validator-set.ts';
+import { type AccountRecord, readAccount, SUPPLY, type Supply } from './accounts.ts';
+import { Draft, need, readRecord, type StateReader, type StateRecord } from './draft.ts';
+import { unassignedShards } from './draw.ts';
+import { EPOCH, type EpochRecord, type Reward, type SettledEpoch, settledEpoch } from './epochs.ts';
+import { targetIssuance } from './issuance.ts';
+import { CHAIN, type ChainRecord, PARAMETERS } from './parameters.ts';
+import { prove, type StateProof } from './proof.ts';
+import { activeMiners, type MinerRecord, minerRecord } from './registry.ts';
+import { openFirstRound } from './round-clock.ts';
+import {
+  ATTESTATIONS,
+  type Attestation,
+  CHECKPOINT,
+  type Checkpoint,
+  EXPECTED,
+  ROUND,
+  type RoundRecord,
+  type RoundResult,
+  roundResult,
+  type ScoreSheet,
+  SUBMISSIONS,
+  type SubmissionRecord,
+  scoreSheet,
+} from './round-records.ts';
+import { isCheckpointDue } from './rounds.ts';
+import { StateTree } from './tree.ts';
+import { VALIDATORS } from './validators.ts';
+
+/** The open round with everything that belongs to it. */
+export interface RoundView extends RoundRecord {
+  /** Miners that are waited for, ascending. */
+  readonly expected: readonly AccountId[];
+  /** Committed submissions, ascending by account. */
+  readonly submissions: readonly SubmissionRecord[];
+  readonly attestations: readonly Attestation[];
+  /** Block time at which the present phase may close without those who are missing; undefined while aggregating. */
+  readonly deadlineMs: bigint | undefined;
+  /** True when attestations of this round have to name a checkpoint. */
+  readonly checkpointDue: boolean;
+}
+
+/** A reward and the epoch that paid it. */
+export interface AccountReward extends Reward {
+  readonly epoch: number;
+  readonly endTimeMs: bigint;
+  readonly firstRound: number;
+  readonly lastRound: number;
+  /** Credit of all accounts in that role. */
+  readonly totalCredit: bigint;
+}
+
+/** An immutable state. */
+export class LedgerState implements StateReader {
+  readonly tree: StateTree;
+
+  constructor(tree: StateTree) {
+    this.tree = tree;
+  }
+
+  /** The state before the first block. */
+  static genesis(genesis: Genesis): LedgerState {
+    const draft = new Draft(new LedgerState(StateTree.empty));
+    const hash = genesisHash(genesis);
+    const timeMs = BigInt(genesis.timeMs);
+    const modelRoot = parseHash(genesis.modelRoot);
+    const validators: ValidatorSet = genesis.validators
+      .map(({ address, sessionKey, weight }) => ({
+        account: accountFromAddress(address),
+        sessionKey: parseHash(sessionKey),
+        power: BigInt(weight),
+      }))
+      .sort((a, b) => (a.account < b.account ? -1 : 1));
+    draft.set(CHAIN, {
+      genesisHash: hash,
+      networkId: networkId(genesis),
+      genesisTimeMs: timeMs,
+      trainingShards: genesis.corpus.trainingShards,
+      heldOutShards: genesis.corpus.heldOutShards,
+      shardTokens: genesis.corpus.shardTokens,
+      height: 0,
+      timeMs,
+    });
+    draft.set(PARAMETERS, genesis.parameters);
+    draft.set(VALIDATORS, { next: validators, afterNext: validators });
+    draft.set(SUPPLY, { totalIssuance: 0n, infrastructurePot: 0n });
+    draft.set(EPOCH, { epoch: 1, startTimeMs: timeMs, firstRound: 1, miners: [], validators: [] });
+    draft.set(CHECKPOINT, { round: 0, modelRoot, cid: '' });
+    openFirstRound(draft, { height: 0, timeMs, beacon: genesisBeacon(hash) }, genesis.parameters, modelRoot);
+    return new LedgerState(StateTree.empty.with(draft.changes()));
+  }
+
+  /** The state that those entries make up, as the store keeps them. Check its root before trusting it. */
+  static fromEntries(entries: Iterable<readonly [string, Uint8Array]>): LedgerState {
+    return new LedgerState(StateTree.empty.with(entries));
+  }
+
+  get<T>(record: StateRecord<T>): T | undefined {
+    return readRecord(this.tree, record);
+  }
+
+  /** Root that the header of the block carries. */
+  get root(): Hash {
+    return this.tree.root;
+  }
+
+  get chain(): ChainRecord {
+    return need(this, CHAIN);
+  }
+
+  get height(): number {
+    return this.chain.height;
+  }
+
+  get timeMs(): bigint {
+    return this.chain.timeMs;
+  }
+
+  get parameters(): Parameters {
+    return need(this, PARAMETERS);
+  }
+
+  /** Those who decide the block after this state. */
+  get nextValidators(): ValidatorSet {
+    return need(this, VALIDATORS).next;
+  }
+
+  /** Those who decide the block after that. */
+  get afterNextValidators(): ValidatorSet {
+    return need(this, VALIDATORS).afterNext;
+  }
+
+  get supply(): Supply {
+    return need(this, SUPPLY);
+  }
+
+  /** Units that the schedule has issued by the end of the last settled epoch: equals total issuance. */
+  get scheduledIssuance(): Amount {
+    return targetIssuance(this.epoch.startTimeMs - this.chain.genesisTimeMs);
+  }
+
+  account(account: AccountId): AccountRecord {
+    return readAccount(this, account);
+  }
+
+  miner(account: AccountId): MinerRecord | undefined {
+    return this.get(minerRecord(account));
+  }
+
+  /** Miners that are waited for when a round opens, ascending. */
+  get activeMiners(): AccountId[] {
+    return activeMiners(this);
+  }
+
+  /** Root of the current weights. */
+  get modelRoot(): Hash {
+    return need(this, ROUND).modelRoot;
+  }
+
+  get round(): RoundView {
+    const round = need(this, ROUND);
+    const { rounds } = this.parameters;
+    const limits = {
+      train: rounds.trainDeadlineMs,
+      reveal: rounds.revealDeadlineMs,
+      score: rounds.scoreDeadlineMs,
+      scoreReveal: rounds.scoreRevealDeadlineMs,
+      aggregate: undefined,
+    };
+    const limitMs = limits[round.phase];
+    return {
+      ...round,
+      expected: this.get(EXPECTED) ?? [],
+      submissions: this.get(SUBMISSIONS) ?? [],
+      attestations: this.get(ATTESTATIONS) ?? [],
+      deadlineMs: limitMs === undefined ? undefined : round.phaseTimeMs + BigInt(limitMs),
+      checkpointDue: isCheckpointDue(this, round.round, this.parameters),
+    };
+  }
+
+  /**
+   * Training shards, ascending, that the open round gave to nobody: neither to a miner that is waited for, nor to one
+   * that committed without being waited for.
+   */
+  get unassignedShards(): number[] {
+    const round = this.round;
+    const accounts = new Set([...round.expected, ...round.submissions.map(({ account }) => account)]);
+    const { trainingShards } = this.chain;
+    return unassignedShards(round.beacon, [...accounts], trainingShards, this.parameters.rounds.shardsPerMiner);
+  }
+
+  /** What a validator committed and revealed in the open round. */
+  scoreSheet(validator: AccountId): ScoreSheet | undefined {
+    return this.get(scoreSheet(validator));
+  }
+
+  /** Result of a round, from the settling of its scores until it is forgotten. */
+  roundResult(round: number): RoundResult | undefined {
+    return this.get(roundResult(round));
+  }
+
+  /** Latest published checkpoint; round 0 stands for the genesis weights. */
+  get checkpoint(): Checkpoint {
+    return need(this, CHECKPOINT);
+  }
+
+  /**
+   * Closed rounds after the checkpoint, ascending: applying their accepted submissions to the checkpoint's weights gives
+   * the current ones.
+   */
+  get roundsSinceCheckpoint(): RoundResult[] {
+    const results: RoundResult[] = [];
+    for (let round = this.checkpoint.round + 1; round < need(this, ROUND).round; round++) {
+      const result = this.roundResult(round);
+      if (result !== undefined) results.push(result);
+    }
+    return results;
+  }
+
+  /** The running epoch. */
+  get epoch(): EpochRecord {
+    return need(this, EPOCH);
+  }
+
+  /** A settled epoch, while the history keeps it. */
+  settledEpoch(epoch: number): SettledEpoch | undefined {
+    return this.get(settledEpoch(epoch));
+  }
+
+  /** The latest reward of an account that the history still has, and what it was for. */
+  lastReward(account: AccountId): AccountReward | undefined {
+    for (let number = this.epoch.epoch - 1; number >= 1; number--) {
+      const epoch = this.settledEpoch(number);
+      if (epoch === undefined) return undefined;
+      const reward = epoch.rewards.find((candidate) => candidate.account === account);
+      if (reward === undefined) continue;
+      const totalCredit = reward.role === 'miner' ? epoch.minerCredit : epoch.validatorCredit;
+      const { endTimeMs, firstRound, lastRound } = epoch;
+      return { ...reward, epoch: number, endTimeMs, firstRound, lastRound, totalCredit };
+    }
+    return undefined;
+  }
+
+  /** Sum of every balance and pot, by reading every account: for checks, not for every block. */
+  get totalHoldings(): Amount {
+    let sum = this.supply.infrastructurePot;
+    for (const [key] of this.tree.entries()) {
+      if (key.startsWith('account/')) sum += this.account(key.slice('account/'.length) as AccountId).balance;
+    }
+    return amount(sum);
+  }
+
+  /** Proof of what this state holds, or does not hold, under a record's key. */
+  prove(record: { readonly key: string }): StateProof {
+    return prove(this.tree, record.key);
+  }
+}

@@ -1,0 +1,343 @@
+/**
+ * The node's database: blocks, the state after the last one, and where each transaction ended up. SQLite with a
+ * write-ahead log and full synchronization; one transaction per block, so that a crash leaves whole blocks only.
+ */
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { accountFromPublicKey } from '../chain/account.ts';
+import {
+  type Block,
+  blockId,
+  type Commit,
+  decodeBlock,
+  decodeCommit,
+  encodeBlock,
+  encodeCommit,
+} from '../chain/block.ts';
+import { type Hash, hashBytes, hashFromBytes } from '../chain/hash.ts';
+import type { ValidatorSet } from '../chain/validator-set.ts';
+import type { Receipt } from '../ledger/execute.ts';
+import { validatorSetCodec } from '../ledger/validators.ts';
+import {
+  StoreDamagedError,
+  StoreNetworkError,
+  StoreOrderError,
+  StoreUnavailableError,
+  StoreVersionError,
+} from './errors.ts';
+
+/** Version of the schema below; stored as SQLite's `user_version`. */
+export const SCHEMA_VERSION = 1;
+
+/** "ALIC": marks the file as ours (SQLite's `application_id`). */
+const APPLICATION_ID = 0x414c4943;
+
+const SCHEMA = `
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+  height INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, validators BLOB NOT NULL, block BLOB NOT NULL, finality BLOB NOT NULL
+);
+CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE receipts (
+  id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL,
+  signer BLOB NOT NULL, nonce INTEGER NOT NULL, call TEXT NOT NULL, error TEXT
+) WITHOUT ROWID;
+CREATE INDEX receipts_by_height ON receipts (height, position);
+CREATE INDEX receipts_by_signer ON receipts (signer, nonce);
+CREATE TABLE validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL) WITHOUT ROWID;
+`;
+
+/** Points between the writes of one block, in order, for fault injection in tests. */
+export const WRITE_POINTS = ['begin', 'block', 'state', 'receipts', 'validators', 'commit'] as const;
+export type WritePoint = (typeof WRITE_POINTS)[number];
+
+/** Where and for which network. */
+export interface StoreInit {
+  /** File path, or ":memory:". */
+  readonly path: string;
+  readonly genesisHash: Hash;
+  /** Called before each write of a block. For tests that kill the process there. */
+  readonly onWrite?: (point: WritePoint) => void;
+}
+
+/** Everything that one block changes. */
+export interface StoredBlock {
+  readonly block: Block;
+  readonly commit: Commit;
+  readonly changes: ReadonlyMap<string, Uint8Array | undefined>;
+  readonly receipts: readonly Receipt[];
+  /** Sets named by the header's hashes, so that commits can be verified later. */
+  readonly validatorSets: ReadonlyMap<Hash, ValidatorSet>;
+}
+
+/** A receipt and where it is. */
+export interface StoredReceipt extends Receipt {
+  readonly height: number;
+  readonly position: number;
+}
+
+/** Error codes of SQLite that mean a damaged file. */
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
+function sqliteCode(error: unknown): number | undefined {
+  const code = (error as { errcode?: unknown }).errcode;
+  // The low byte is the primary code.
+  return typeof code === 'number' ? code & 0xff : undefined;
+}
+
+/** Turns what SQLite throws into the errors of this folder. */
+function storeError(path: string, cause: unknown): Error {
+  const code = sqliteCode(cause);
+  if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
+    return new StoreDamagedError(`${path} is damaged: move it away, the node gets the blocks from its peers again`, {
+      cause,
+    });
+  }
+  if (code === undefined) return cause instanceof Error ? cause : new Error(String(cause));
+  return new StoreUnavailableError(
+    `cannot use ${path} (${(cause as Error).message}): check that the folder exists, is writable, has room, and that no other node uses it`,
+    { cause },
+  );
+}
+
+/** An open database. Every method throws {@link StoreDamagedError} or {@link StoreUnavailableError} when SQLite fails. */
+export class Store {
+  readonly #path: string;
+  readonly #db: DatabaseSync;
+  readonly #onWrite: (point: WritePoint) => void;
+  readonly #statements = new Map<string, StatementSync>();
+
+  private constructor(path: string, db: DatabaseSync, onWrite: (point: WritePoint) => void) {
+    this.#path = path;
+    this.#db = db;
+    this.#onWrite = onWrite;
+  }
+
+  /**
+   * Opens or creates the database and checks it: whole, of this network, not written by a newer program. Throws the
+   * errors of `errors.ts`.
+   */
+  static open(init: StoreInit): Store {
+    let db: DatabaseSync | undefined;
+    try {
+      db = new DatabaseSync(init.path);
+      db.exec(
+        'PRAGMA busy_timeout = 1000; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;',
+      );
+      const store = new Store(init.path, db, init.onWrite ?? (() => {}));
+      store.#check(init.genesisHash);
+      return store;
+    } catch (error) {
+      db?.close();
+      throw storeError(init.path, error);
+    }
+  }
+
+  #check(genesisHash: Hash): void {
+    const pragma = (name: string): unknown => Object.values(this.#db.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+    const version = pragma('user_version');
+    const tables = this.#db.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n;
+    if (version === 0 && tables === 0) {
+      this.#create(genesisHash);
+      return;
+    }
+    if (pragma('application_id') !== APPLICATION_ID) {
+      throw new StoreDamagedError(`${this.#path} is no database of Alice: choose another folder`);
+    }
+    if (typeof version !== 'number' || version > SCHEMA_VERSION) {
+      throw new StoreVersionError(
+        `${this.#path} was written by a newer version (schema ${version}, this program knows ${SCHEMA_VERSION}): update the program`,
+      );
+    }
+    const found = pragma('quick_check(1)');
+    if (found !== 'ok') {
+      throw new StoreDamagedError(
+        `${this.#path} is damaged (${found}): move it away, the node gets the blocks from its peers again`,
+      );
+    }
+    const stored = this.#get('SELECT value FROM meta WHERE name = ?', 'genesis')?.value;
+    if (!(stored instanceof Uint8Array) || hashFromBytes(stored) !== genesisHash) {
+      throw new StoreNetworkError(
+        `${this.#path} belongs to another network: use the network file it was made with, or another folder`,
+      );
+    }
+  }
+
+  #create(genesisHash: Hash): void {
+    this.#db.exec('BEGIN IMMEDIATE');
+    this.#db.exec(SCHEMA);
+    this.#run('INSERT INTO meta (name, value) VALUES (?, ?)', 'genesis', hashBytes(genesisHash));
+    this.#db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`);
+    this.#db.exec('COMMIT');
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #run(sql: string, ...values: SQLInputValue[]): void {
+    this.#prepare(sql).run(...values);
+  }
+
+  #get(sql: string, ...values: SQLInputValue[]): Record<string, unknown> | undefined {
+    try {
+      return this.#prepare(sql).get(...values);
+    } catch (error) {
+      throw storeError(this.#path, error);
+    }
+  }
+
+  /** Height of the last stored block; 0 when there is none. */
+  get height(): number {
+    return Number(this.#get('SELECT max(height) AS height FROM blocks')?.height ?? 0);
+  }
+
+  /** Writes the state before the first block. Does nothing when there is a state already. */
+  writeGenesis(entries: Iterable<readonly [string, Uint8Array]>, validatorSets: ReadonlyMap<Hash, ValidatorSet>): void {
+    if (this.#get('SELECT 1 AS present FROM state LIMIT 1') !== undefined) return;
+    this.#transaction(() => {
+      for (const [key, value] of entries) this.#run('INSERT INTO state (key, value) VALUES (?, ?)', key, value);
+      this.#writeValidatorSets(validatorSets);
+    });
+  }
+
+  /**
+   * Makes a block final: block, state, receipts and height in one transaction, on disk when this returns. Throws
+   * {@link StoreOrderError} when it does not follow the last one.
+   */
+  writeBlock(stored: StoredBlock): void {
+    const { header } = stored.block;
+    const expected = this.height + 1;
+    if (header.height !== expected) {
+      throw new StoreOrderError(`block ${header.height} does not follow: the next one is ${expected}`);
+    }
+    this.#onWrite('begin');
+    this.#transaction(() => {
+      this.#onWrite('block');
+      this.#run(
+        'INSERT INTO blocks (height, id, validators, block, finality) VALUES (?, ?, ?, ?, ?)',
+        header.height,
+        hashBytes(blockId(header)),
+        hashBytes(header.validatorsHash),
+        encodeBlock(stored.block),
+        encodeCommit(stored.commit),
+      );
+      this.#onWrite('state');
+      for (const [key, value] of stored.changes) {
+        if (value === undefined) this.#run('DELETE FROM state WHERE key = ?', key);
+        else
+          this.#run(
+            'INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+            key,
+            value,
+          );
+      }
+      this.#onWrite('receipts');
+      for (const [position, receipt] of stored.receipts.entries()) {
+        this.#run(
+          'INSERT INTO receipts (id, height, position, signer, nonce, call, error) VALUES (?, ?, ?, ?, ?, ?, ?)',
+          hashBytes(receipt.id),
+          header.height,
+          position,
+          Buffer.from(receipt.signer, 'hex'),
+          receipt.nonce,
+          receipt.call,
+          receipt.error ?? null,
+        );
+      }
+      this.#onWrite('validators');
+      this.#writeValidatorSets(stored.validatorSets);
+      this.#onWrite('commit');
+    });
+  }
+
+  #writeValidatorSets(sets: ReadonlyMap<Hash, ValidatorSet>): void {
+    for (const [hash, set] of sets) {
+      this.#run(
+        'INSERT INTO validator_sets (hash, members) VALUES (?, ?) ON CONFLICT DO NOTHING',
+        hashBytes(hash),
+        validatorSetCodec.enc(set),
+      );
+    }
+  }
+
+  #transaction(write: () => void): void {
+    try {
+      this.#db.exec('BEGIN IMMEDIATE');
+      write();
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      throw storeError(this.#path, error);
+    }
+  }
+
+  /** A finalized block and its commit. */
+  block(height: number): { block: Block; commit: Commit } | undefined {
+    const row = this.#get('SELECT block, finality FROM blocks WHERE height = ?', height);
+    if (row === undefined) return undefined;
+    return { block: decodeBlock(row.block as Uint8Array), commit: decodeCommit(row.finality as Uint8Array) };
+  }
+
+  /** Height of the block with that id. */
+  heightOf(id: Hash): number | undefined {
+    const height = this.#get('SELECT height FROM blocks WHERE id = ?', hashBytes(id))?.height;
+    return height === undefined ? undefined : Number(height);
+  }
+
+  /** Every entry of the state after the last block. */
+  *state(): IterableIterator<readonly [string, Uint8Array]> {
+    try {
+      for (const row of this.#db.prepare('SELECT key, value FROM state').iterate()) {
+        yield [row.key as string, new Uint8Array(row.value as Uint8Array)];
+      }
+    } catch (error) {
+      throw storeError(this.#path, error);
+    }
+  }
+
+  /** What became of a transaction, once a block holds it. */
+  receipt(id: Hash): StoredReceipt | undefined {
+    const row = this.#get('SELECT * FROM receipts WHERE id = ?', hashBytes(id));
+    return row === undefined ? undefined : receiptOf(row);
+  }
+
+  /** Receipts of a block, in the order of its transactions. */
+  receiptsAt(height: number): StoredReceipt[] {
+    return this.#prepare('SELECT * FROM receipts WHERE height = ? ORDER BY position').all(height).map(receiptOf);
+  }
+
+  /** Hash of the validator set that decided the block at a height. */
+  validatorsHashAt(height: number): Hash | undefined {
+    const hash = this.#get('SELECT validators FROM blocks WHERE height = ?', height)?.validators;
+    return hash === undefined ? undefined : hashFromBytes(hash as Uint8Array);
+  }
+
+  /** The validator set with that hash, once a header named it. */
+  validatorSet(hash: Hash): ValidatorSet | undefined {
+    const members = this.#get('SELECT members FROM validator_sets WHERE hash = ?', hashBytes(hash))?.members;
+    return members === undefined ? undefined : validatorSetCodec.dec(new Uint8Array(members as Uint8Array));
+  }
+
+  /** Closes the file. The store cannot be used afterwards. */
+  close(): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+}
+
+function receiptOf(row: Record<string, unknown>): StoredReceipt {
+  return {
+    id: hashFromBytes(row.id as Uint8Array),
+    height: Number(row.height),
+    position: Number(row.position),
+    signer: accountFromPublicKey(row.signer as Uint8Array),
+    nonce: Number(row.nonce),
+    call: row.call as Receipt['call'],
+    error: (row.error ?? undefined) as Receipt['error'],
+  };
+}

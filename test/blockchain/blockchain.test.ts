@@ -1,0 +1,185 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { beaconMessage } from '../../node/chain/beacon.ts';
+import { blockId, decodeBlock, encodeBlock, MAX_BLOCK_BYTES, transactionsRoot } from '../../node/chain/block.ts';
+import type { Hash } from '../../node/chain/hash.ts';
+import type { Call } from '../../node/chain/transaction.ts';
+import { validatorSetHash } from '../../node/chain/validator-set.ts';
+import { InvalidBlockError } from '../../node/ledger/errors.ts';
+import { namedAccount, register, SALT, testParameters } from '../ledger/harness.ts';
+import { advance, chainGenesis, commitFor, openChain, PROPOSER, proposeNext, signed, testSigner } from './harness.ts';
+
+test('proposes, validates and commits; a second node follows to the same state', async () => {
+  const { chain } = openChain();
+  const { chain: follower } = openChain();
+  assert.is(chain.height, 0);
+  assert.not(chain.hasWork());
+  let called = 0;
+  chain.onWork(() => {
+    called += 1;
+  });
+  chain.submit(signed(chain, testSigner(1), register()));
+  assert.is(called, 1);
+  assert.ok(chain.hasWork());
+  for (let height = 1; height <= 5; height++) {
+    const block = await advance(chain);
+    const copy = decodeBlock(encodeBlock(block));
+    assert.equal(await follower.validate(copy), { valid: true });
+    assert.is(follower.height, height - 1);
+    await follower.commit(copy, commitFor(copy));
+    assert.is(follower.state.root, chain.state.root);
+    assert.is(follower.state.root, block.header.stateRoot);
+    assert.is(follower.lastBlockId, blockId(block.header));
+    assert.is(follower.beacon, chain.beacon);
+  }
+  assert.not(chain.hasWork());
+  assert.ok(follower.state.miner(testSigner(1).account));
+  assert.is((await follower.finalized(3))?.block.header.height, 3);
+  assert.is(await follower.finalized(6), undefined);
+  assert.is(validatorSetHash(follower.validators(3)!), (await follower.finalized(3))!.block.header.validatorsHash);
+  assert.is(follower.validators(6)?.length, 1);
+  assert.is(follower.validators(8), undefined);
+  assert.is((await chain.replay()).root, chain.state.root);
+});
+
+test('a block with any field changed is refused with a reason', async () => {
+  const { chain } = openChain();
+  const { chain: other } = openChain();
+  await other.validate(await proposeNext(other));
+  other.submit(signed(other, testSigner(1), register()));
+  const block = await proposeNext(other);
+  const flip = '00'.repeat(32) as never;
+  const { header } = block;
+  const headers = {
+    network: { ...header, network: new Uint8Array(8) },
+    height: { ...header, height: 2 },
+    timeMs: { ...header, timeMs: chain.lastTimeMs },
+    previous: { ...header, previous: flip },
+    proposer: { ...header, proposer: testSigner(3).account },
+    validatorsHash: { ...header, validatorsHash: flip },
+    nextValidatorsHash: { ...header, nextValidatorsHash: flip },
+    transactionsRoot: { ...header, transactionsRoot: flip },
+    stateRoot: { ...header, stateRoot: flip },
+    modelRoot: { ...header, modelRoot: flip },
+    trainingRound: { ...header, trainingRound: 2 },
+    beacon: { ...header, beacon: flip },
+  };
+  assert.is(Object.keys(headers).length, Object.keys(header).length);
+  for (const [field, changed] of Object.entries(headers)) {
+    const verdict = await chain.validate({ ...block, header: changed });
+    assert.not(verdict.valid, field);
+  }
+  const proof = new Uint8Array(block.beaconProof);
+  proof[50] ^= 1;
+  assert.not((await chain.validate({ ...block, beaconProof: proof })).valid, 'beacon proof');
+  const garbage = [new Uint8Array(10)];
+  const withGarbage = { ...header, transactionsRoot: transactionsRoot(garbage) };
+  assert.not((await chain.validate({ ...block, header: withGarbage, transactions: garbage })).valid, 'garbage');
+  const forged = new Uint8Array(block.transactions[0]);
+  forged[forged.length - 5] ^= 1;
+  const withForged = { ...header, transactionsRoot: transactionsRoot([forged]) };
+  const verdict = await chain.validate({ ...block, header: withForged, transactions: [forged] });
+  assert.not(verdict.valid);
+  assert.match(verdict.valid ? '' : verdict.reason, /signature/);
+  // Also once the true block is known and its result waits: other transactions or another proof are looked at anew.
+  assert.ok((await chain.validate(block)).valid);
+  assert.not((await chain.validate({ ...block, transactions: [] })).valid);
+  assert.not((await chain.validate({ ...block, beaconProof: proof })).valid);
+  assert.ok((await chain.validate(block)).valid);
+  assert.is(chain.height, 0);
+});
+
+test('a block never grows over its limits, whatever waits', async () => {
+  const parameters = testParameters({ economics: { transactionsPerAccountPerBlock: 64 } });
+  const { chain } = openChain(':memory:', chainGenesis(parameters));
+  // 48 transactions of about 40 KB are more than one block of 1 MiB.
+  const scores = Array.from({ length: 950 }, (_, index) => ({
+    miner: namedAccount(`${index}`),
+    verdict: { tag: 'scored' as const, value: 1n },
+  }));
+  const call: Call = { tag: 'revealScores', value: { round: 1, salt: SALT, heldOutLoss: 0n, scores } };
+  for (let index = 0; index < 48; index++) chain.submit(signed(chain, testSigner(1), call));
+  const block = await advance(chain);
+  assert.ok(block.transactions.length >= 24 && block.transactions.length < 30, `${block.transactions.length}`);
+  assert.ok(encodeBlock(block).length <= MAX_BLOCK_BYTES);
+  await advance(chain);
+  assert.is(chain.waiting.transactions, 0);
+  assert.is(chain.account(testSigner(1).account).nonce, 48);
+});
+
+test('the mempool is left as it was by proposing and validating', async () => {
+  const { chain } = openChain();
+  const id = chain.submit(signed(chain, testSigner(1), register()));
+  for (let index = 0; index < 3; index++) {
+    const block = await proposeNext(chain);
+    assert.is(block.transactions.length, 1);
+    assert.ok((await chain.validate(block)).valid);
+  }
+  assert.ok(chain.isWaiting(id));
+  assert.is(chain.receipt(id), undefined);
+  const block = await proposeNext(chain);
+  await chain.commit(block, commitFor(block));
+  assert.not(chain.isWaiting(id));
+  assert.is(chain.receipt(id)?.height, 1);
+});
+
+test('a block that was never validated is executed when it is committed, and refused when it is wrong', async () => {
+  const { chain } = openChain();
+  const { chain: other } = openChain();
+  const block = await proposeNext(other);
+  const wrong = { ...block, header: { ...block.header, stateRoot: '00'.repeat(32) as Hash } };
+  let thrown: unknown;
+  await chain.commit(wrong, commitFor(wrong)).catch((error: unknown) => {
+    thrown = error;
+  });
+  assert.instance(thrown, InvalidBlockError);
+  assert.is(chain.height, 0);
+  await chain.commit(block, commitFor(block));
+  assert.is(chain.height, 1);
+  thrown = undefined;
+  await chain.commit(block, commitFor(block)).catch((error: unknown) => {
+    thrown = error;
+  });
+  assert.instance(thrown, InvalidBlockError);
+});
+
+test('listeners hear of blocks after they are final; one that fails harms nobody', async () => {
+  const failures: string[] = [];
+  const { chain } = openChain(':memory:', chainGenesis(), undefined, { error: (_, message) => failures.push(message) });
+  const heard: number[] = [];
+  chain.onBlock(() => {
+    throw new Error('listener');
+  });
+  const stop = chain.onBlock(({ height, state, receipts, events }) => {
+    assert.is(chain.height, height);
+    assert.is(state, chain.state);
+    heard.push(height, receipts.length, events.length);
+  });
+  chain.submit(signed(chain, testSigner(1), register()));
+  await advance(chain);
+  assert.equal(heard, [1, 1, 1]);
+  assert.is(failures.length, 1);
+  stop();
+  await advance(chain);
+  assert.is(heard.length, 3);
+});
+
+test('a proposer cannot give a proof that is not its own', async () => {
+  const { chain } = openChain();
+  const message = beaconMessage(chain.networkId, 1, chain.beacon);
+  const refusals = [
+    { proposer: PROPOSER.account, beaconProof: testSigner(1).prove(message) },
+    { proposer: PROPOSER.account, beaconProof: PROPOSER.prove(beaconMessage(chain.networkId, 2, chain.beacon)) },
+    { proposer: PROPOSER.account, beaconProof: new Uint8Array(96) },
+    { proposer: PROPOSER.account, beaconProof: new Uint8Array(0) },
+  ];
+  for (const input of refusals) {
+    let thrown: unknown;
+    await chain.propose({ timeMs: chain.lastTimeMs + 1n, ...input }).catch((error: unknown) => {
+      thrown = error;
+    });
+    assert.instance(thrown, InvalidBlockError);
+  }
+});
+
+test.run();

@@ -1,0 +1,83 @@
+/**
+ * A blockchain under test: real keys and signatures, one proposer, commits that nobody checks.
+ */
+
+import { type Blockchain, blockchain, type ListenerLog } from '../../node/blockchain/blockchain.ts';
+import { beaconMessage } from '../../node/chain/beacon.ts';
+import { type Block, blockId, type Commit } from '../../node/chain/block.ts';
+import { genesisHash, networkId } from '../../node/chain/genesis.ts';
+import type { Parameters } from '../../node/chain/parameters.ts';
+import {
+  type Call,
+  encodeTransaction,
+  type TransactionBody,
+  transactionSignBytes,
+} from '../../node/chain/transaction.ts';
+import { type AccountSigner, accountSigner, sessionSigner, signaturesReady } from '../../node/identity/signatures.ts';
+import { Store, type WritePoint } from '../../node/store/store.ts';
+import { testGenesis, testParameters } from '../ledger/harness.ts';
+
+await signaturesReady();
+
+/** Signer by number, always the same. */
+export function testSigner(number: number): AccountSigner {
+  return accountSigner(new Uint8Array(32).fill(number + 1));
+}
+
+export const PROPOSER = testSigner(100);
+
+/** Genesis with one validator, {@link PROPOSER}. */
+export function chainGenesis(parameters: Parameters = testParameters()) {
+  const sessionKey = sessionSigner(new Uint8Array(32).fill(99)).sessionKey;
+  return testGenesis([{ account: PROPOSER.account, weight: 10n, sessionKey }], parameters);
+}
+
+export function openChain(
+  path = ':memory:',
+  genesis = chainGenesis(),
+  onWrite?: (point: WritePoint) => void,
+  log?: ListenerLog,
+): { chain: Blockchain; store: Store } {
+  const store = Store.open({ path, genesisHash: genesisHash(genesis), onWrite });
+  return { chain: blockchain({ genesis })({ store, log }), store };
+}
+
+/** A signed transaction in wire form. */
+export function signed(
+  chain: Blockchain,
+  signer: AccountSigner,
+  call: Call,
+  override: Partial<TransactionBody> = {},
+): Uint8Array {
+  const body: TransactionBody = {
+    version: 1,
+    signer: signer.account,
+    nonce: chain.account(signer.account).nextNonce,
+    validUntil: chain.height + 20,
+    tip: 0,
+    call,
+    ...override,
+  };
+  return encodeTransaction({ body, signature: signer.sign(transactionSignBytes(chain.networkId, body)) });
+}
+
+/** A block for the next height out of what waits. */
+export function proposeNext(chain: Blockchain, afterMs = 100): Promise<Block> {
+  const message = beaconMessage(networkId(chain.genesis), chain.height + 1, chain.beacon);
+  const timeMs = chain.lastTimeMs + BigInt(afterMs);
+  return chain.propose({ timeMs, proposer: PROPOSER.account, beaconProof: PROPOSER.prove(message) });
+}
+
+/** A commit without signatures: the chain leaves checking to consensus. */
+export function commitFor(block: Block): Commit {
+  return { height: block.header.height, round: 0, blockId: blockId(block.header), signatures: [] };
+}
+
+/** Proposes, validates and makes final one block. */
+export async function advance(chain: Blockchain, afterMs = 100): Promise<Block> {
+  const block = await proposeNext(chain, afterMs);
+  const verdict = await chain.validate(block);
+  if (!verdict.valid) throw new Error(verdict.reason);
+  await chain.commit(block, commitFor(block));
+  return block;
+}

@@ -1,0 +1,283 @@
+/**
+ * A ledger under test: made-up accounts, blocks by the call, no signatures.
+ */
+import { createHash } from 'node:crypto';
+import { type AccountId, addressOf } from '../../node/chain/account.ts';
+import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
+import type { Genesis } from '../../node/chain/genesis.ts';
+import { domainHash, type Hash } from '../../node/chain/hash.ts';
+import type { Parameters } from '../../node/chain/parameters.ts';
+import {
+  type Call,
+  scoresCommitment,
+  submissionCommitment,
+  TRANSACTION_VERSION,
+  type Transaction,
+  taskNonce,
+  transactionId,
+  type Verdict,
+} from '../../node/chain/transaction.ts';
+import { accountRecord, SUPPLY } from '../../node/ledger/accounts.ts';
+import { Draft } from '../../node/ledger/draft.ts';
+import type { LedgerEvent } from '../../node/ledger/events.ts';
+import { type ExecutedBlock, executeBlock, type Receipt } from '../../node/ledger/execute.ts';
+import { LedgerState } from '../../node/ledger/state.ts';
+
+/** Time of genesis in tests. */
+export const GENESIS_TIME_MS = 1_790_000_000_000;
+
+/** Small, fast parameters; override what a test is about. */
+export function testParameters(
+  override: {
+    rounds?: Partial<Parameters['rounds']>;
+    economics?: Partial<Parameters['economics']>;
+    consensus?: Partial<Parameters['consensus']>;
+  } = {},
+): Parameters {
+  return {
+    consensus: {
+      proposeTimeoutMs: 1000,
+      proposeTimeoutDeltaMs: 500,
+      prevoteTimeoutMs: 500,
+      prevoteTimeoutDeltaMs: 250,
+      precommitTimeoutMs: 500,
+      precommitTimeoutDeltaMs: 250,
+      blockIntervalMs: 100,
+      emptyBlockIntervalMs: 1000,
+      clockDriftMs: 5000,
+      maxTransactionsPerBlock: 500,
+      ...override.consensus,
+    },
+    rounds: {
+      trainDeadlineMs: 60_000,
+      revealDeadlineMs: 10_000,
+      scoreDeadlineMs: 30_000,
+      scoreRevealDeadlineMs: 10_000,
+      acceptanceFloorPpm: 250_000,
+      maxSubmissions: 64,
+      idleRounds: 3,
+      checkpointEveryRounds: 4,
+      shardsPerMiner: 4,
+      scoringSequences: 16,
+      ...override.rounds,
+    },
+    economics: {
+      epochMs: 60_000,
+      minerSharePpm: 800_000,
+      validatorSharePpm: 150_000,
+      infrastructureSharePpm: 50_000,
+      transactionsPerAccountPerBlock: 16,
+      ...override.economics,
+    },
+    training: {
+      batchSequences: 8,
+      minInnerSteps: 1,
+      maxInnerSteps: 100,
+      trainTargetMs: 10_000,
+      innerLearningRate: 0.001,
+      warmupRounds: 2,
+      weightDecay: 0.1,
+      outerStep: 1,
+      scoringStepShare: 0.2,
+      errorFeedbackDecay: 0.95,
+      topK: 64,
+      valueBits: 2,
+    },
+  };
+}
+
+/** An account by name; nobody has its key. */
+export function namedAccount(name: string): AccountId {
+  return createHash('sha256').update(`test account ${name}`).digest('hex') as AccountId;
+}
+
+/** A hash by name. */
+export function namedHash(name: string): Hash {
+  return domainHash('test', Buffer.from(name));
+}
+
+/** A CID-like text by name. */
+export function namedCid(name: string): string {
+  return `b${createHash('sha256').update(name).digest('hex')}`;
+}
+
+/** A genesis with those validators. */
+export function testGenesis(
+  validators: readonly { account: AccountId; weight: bigint; sessionKey?: Hash }[],
+  parameters: Parameters = testParameters(),
+): Genesis {
+  return {
+    version: 1,
+    name: 'test',
+    timeMs: GENESIS_TIME_MS,
+    message: 'test',
+    preset: { layers: 2 },
+    seed: '11'.repeat(32),
+    modelRoot: namedHash('weights 0'),
+    corpus: { manifest: namedCid('manifest'), trainingShards: 100, heldOutShards: 5, shardTokens: 1000 },
+    validators: validators.map(({ account, weight, sessionKey }) => ({
+      address: addressOf(account),
+      sessionKey: sessionKey ?? namedHash(`session ${account}`),
+      certificate: '00'.repeat(64),
+      weight: String(weight),
+    })),
+    parameters,
+  };
+}
+
+/** A state with balances that were never mined, for tests that need money before the first epoch. */
+export function withBalances(state: LedgerState, balances: ReadonlyMap<AccountId, bigint>): LedgerState {
+  const draft = new Draft(state);
+  let total = state.supply.totalIssuance;
+  for (const [account, balance] of balances) {
+    draft.set(accountRecord(account), { balance, nonce: 0 });
+    total += balance;
+  }
+  draft.set(SUPPLY, { ...state.supply, totalIssuance: total });
+  return new LedgerState(state.tree.with(draft.changes()));
+}
+
+/** Salt of every commitment in tests. */
+export const SALT = new Uint8Array(32).fill(7);
+
+/** A verdict with a score in thousandths of a nat. */
+export function scored(milliNats: number): Verdict {
+  return { tag: 'scored', value: BigInt(milliNats) * 1_000_000n };
+}
+
+/** A ledger that executes what it is told, block by block. */
+export class LedgerHarness {
+  readonly validators: readonly AccountId[];
+  readonly miners: readonly AccountId[];
+  state: LedgerState;
+  last: ExecutedBlock | undefined;
+  readonly allEvents: LedgerEvent[] = [];
+  #nowMs = BigInt(GENESIS_TIME_MS);
+
+  constructor(
+    options: { validators?: number; powers?: readonly bigint[]; miners?: number; parameters?: Parameters } = {},
+  ) {
+    const powers = options.powers ?? Array.from({ length: options.validators ?? 4 }, () => 10n);
+    this.validators = powers.map((_, index) => namedAccount(`validator ${index}`));
+    this.miners = Array.from({ length: options.miners ?? 3 }, (_, index) => namedAccount(`miner ${index}`)).sort();
+    const genesis = testGenesis(
+      this.validators.map((account, index) => ({ account, weight: powers[index] })),
+      options.parameters,
+    );
+    this.state = LedgerState.genesis(genesis);
+  }
+
+  /** Executes one block, `afterMs` after the one before. */
+  block(calls: readonly (readonly [AccountId, Call])[] = [], afterMs = 100): Receipt[] {
+    this.#nowMs += BigInt(afterMs);
+    const height = this.state.height + 1;
+    const nonces = new Map<AccountId, number>();
+    const transactions = calls.map(([signer, call]) => {
+      const nonce = nonces.get(signer) ?? this.state.account(signer).nonce;
+      nonces.set(signer, nonce + 1);
+      const transaction: Transaction = {
+        body: { version: TRANSACTION_VERSION, signer, nonce, validUntil: height + 10, tip: 0, call },
+        signature: new Uint8Array(64),
+      };
+      return { id: transactionId(transaction), transaction };
+    });
+    const input = { height, timeMs: this.#nowMs, beacon: namedHash(`beacon ${height}`), proposer: this.validators[0] };
+    this.last = executeBlock(this.state, { ...input, transactions });
+    this.state = this.last.state;
+    this.allEvents.push(...this.last.events);
+    return [...this.last.receipts];
+  }
+
+  /** One block per call; the error code of each. */
+  try(signer: AccountId, call: Call): string | undefined {
+    return this.block([[signer, call]])[0].error;
+  }
+
+  /** Registers the miners and waits until the first round waits for all of them. */
+  start(): void {
+    this.block(this.miners.map((miner) => [miner, register()] as const));
+    this.block([], 2500);
+  }
+
+  get round(): number {
+    return this.state.round.round;
+  }
+
+  commitCall(miner: AccountId, cid = this.cidOf(miner)): Call {
+    const { round, beacon, modelRoot } = this.state.round;
+    const nonce = taskNonce(beacon, miner);
+    const commitment = submissionCommitment({ cid, account: miner, nonce, modelRoot, salt: SALT });
+    return { tag: 'commitSubmission', value: { round, commitment } };
+  }
+
+  revealCall(miner: AccountId, cid = this.cidOf(miner)): Call {
+    return { tag: 'revealSubmission', value: { round: this.round, cid, sizeBytes: 1000, salt: SALT } };
+  }
+
+  cidOf(miner: AccountId): string {
+    return namedCid(`${miner} ${this.round}`);
+  }
+
+  /** Scores of one validator for all revealed submissions. */
+  scores(verdict: (miner: AccountId) => Verdict): { miner: AccountId; verdict: Verdict }[] {
+    return this.state.round.submissions
+      .filter(({ reveal }) => reveal !== undefined)
+      .map(({ account }) => ({ miner: account, verdict: verdict(account) }));
+  }
+
+  commitScoresCall(validator: AccountId, verdict: (miner: AccountId) => Verdict, loss = 5_000_000_000n): Call {
+    const scores = this.scores(verdict);
+    const parts = { round: this.round, validator, salt: SALT, heldOutLoss: loss, scores };
+    return { tag: 'commitScores', value: { round: this.round, commitment: scoresCommitment(parts) } };
+  }
+
+  revealScoresCall(verdict: (miner: AccountId) => Verdict, loss = 5_000_000_000n): Call {
+    const scores = this.scores(verdict);
+    return { tag: 'revealScores', value: { round: this.round, salt: SALT, heldOutLoss: loss, scores } };
+  }
+
+  attestCall(root = namedHash(`weights ${this.round}`), checkpoint?: string): Call {
+    const { round, checkpointDue } = this.state.round;
+    const cid = checkpoint ?? (checkpointDue ? namedCid(`checkpoint ${round}`) : '');
+    return { tag: 'attestModel', value: { round, modelRoot: root, checkpoint: cid } };
+  }
+
+  /** Plays a whole round with everyone taking part. */
+  playRound(verdict: (miner: AccountId) => Verdict = () => scored(10), blockMs = 100): void {
+    this.block(
+      this.miners.map((miner) => [miner, this.commitCall(miner)] as const),
+      blockMs,
+    );
+    this.block(
+      this.miners.map((miner) => [miner, this.revealCall(miner)] as const),
+      blockMs,
+    );
+    this.block(
+      this.validators.map((v) => [v, this.commitScoresCall(v, verdict)] as const),
+      blockMs,
+    );
+    this.block(
+      this.validators.map((v) => [v, this.revealScoresCall(verdict)] as const),
+      blockMs,
+    );
+    if (this.state.round.phase === 'aggregate') {
+      this.block(
+        this.validators.map((v) => [v, this.attestCall()] as const),
+        blockMs,
+      );
+    }
+  }
+}
+
+export function register(device = 'test device'): Call {
+  return { tag: 'registerMiner', value: { device } };
+}
+
+export function transferCall(to: AccountId, amount: bigint): Call {
+  return { tag: 'transfer', value: { to, amount } };
+}
+
+/** Whole ALICE in units. */
+export function alice(whole: number): bigint {
+  return BigInt(whole) * UNITS_PER_ALICE;
+}
