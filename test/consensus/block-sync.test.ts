@@ -1,0 +1,163 @@
+import { Bytes, Struct, u32, Vector } from 'scale-ts';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Block, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
+import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL } from '../../node/consensus/block-sync.ts';
+import { CATCH_UP_LIMITS, CATCH_UP_PROTOCOL } from '../../node/consensus/catch-up.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
+import type { Chain } from '../simulation/application.ts';
+import { SimulatedNode } from '../simulation/node.ts';
+import { chainsAgree, commitsVerify, startAll, testNetwork } from './network.ts';
+
+const requestCodec = Struct({ fromHeight: u32 });
+const responseCodec = Vector(Struct({ block: Bytes(), commit: Bytes() }));
+const statusCodec = Struct({ finalizedHeight: u32, proposals: Vector(Bytes()), votes: Vector(Bytes()) });
+
+type Entry = { block: Uint8Array; commit: Uint8Array };
+
+/** A peer that says it has everything and answers requests for blocks as told. */
+function liar(
+  { network }: ReturnType<typeof testNetwork>,
+  name: string,
+  answer: (fromHeight: number) => Entry[] | Uint8Array,
+): { asked: number } {
+  const counts = { asked: 0 };
+  const endpoint = network.join(name as PeerIdText);
+  void endpoint.requests.handle(CATCH_UP_PROTOCOL, CATCH_UP_LIMITS, async () =>
+    statusCodec.enc({ finalizedHeight: 1_000_000, proposals: [], votes: [] }),
+  );
+  void endpoint.requests.handle(BLOCK_SYNC_PROTOCOL, BLOCK_SYNC_LIMITS, async (request) => {
+    counts.asked += 1;
+    const given = answer(requestCodec.dec(request).fromHeight);
+    return given instanceof Uint8Array ? given : responseCodec.enc(given);
+  });
+  return counts;
+}
+
+function entry({ blocks }: Chain, height: number): Entry {
+  const { block, commit } = blocks[height - 1];
+  return { block: encodeBlock(block), commit: encodeCommit(commit) };
+}
+
+/** A network that has run for a while without its last validator. */
+async function agedNetwork(height: number) {
+  const net = testNetwork({ observers: 1 });
+  const [late] = net.nodes.slice(4);
+  const others = net.nodes.slice(0, 4);
+  startAll(others);
+  assert.ok(await net.reach(height, 60_000, others));
+  return { ...net, late, others };
+}
+
+test('a late observer fetches everything, in batches, and then follows by itself', async () => {
+  const { late, others, reach } = await agedNetwork(300);
+  void late.start();
+  assert.ok(await reach(300, 10_000, [late]));
+  assert.ok(chainsAgree([...others, late]));
+  const { height } = late;
+  assert.ok(await reach(height + 5, 10_000));
+});
+
+test('sync goes on while its peers come and go', async () => {
+  const { late, others, reach, world } = await agedNetwork(300);
+  void late.start();
+  await world.run(2_010);
+  others[0].crash();
+  await world.run(10);
+  void others[0].start();
+  others[1].crash();
+  assert.ok(await reach(300, 30_000, [late]));
+  assert.ok(chainsAgree([...others, late]));
+});
+
+const LIES: Record<string, (chain: Chain, fromHeight: number) => Entry[] | Uint8Array> = {
+  'no blocks': () => [],
+  garbage: () => new Uint8Array([255, 1, 2, 3, 4]),
+  'a commit of another height': (chain, at) => [{ ...entry(chain, at), commit: entry(chain, at + 1).commit }],
+  'a commit without a quorum': (chain, at) => {
+    const { block, commit } = chain.blocks[at - 1];
+    return [
+      { block: encodeBlock(block), commit: encodeCommit({ ...commit, signatures: commit.signatures.slice(0, 2) }) },
+    ];
+  },
+  'a forged signature': (chain, at) => {
+    const { block, commit } = chain.blocks[at - 1];
+    const [first, ...rest] = commit.signatures;
+    const forged = { ...first, signature: new Uint8Array(64) };
+    return [{ block: encodeBlock(block), commit: encodeCommit({ ...commit, signatures: [forged, ...rest] }) }];
+  },
+  'another block under a good commit': (chain, at) => {
+    const { block, commit } = chain.blocks[at - 1];
+    const altered: Block = { ...block, header: { ...block.header, timeMs: block.header.timeMs + 1n } };
+    return [{ block: encodeBlock(altered), commit: encodeCommit(commit) }];
+  },
+  'blocks out of order': (chain, at) => [entry(chain, at + 1), entry(chain, at)],
+  'an answer over every limit': () => new Uint8Array(BLOCK_SYNC_LIMITS.maxResponseBytes + 1),
+};
+
+for (const [lie, answer] of Object.entries(LIES)) {
+  test(`a peer that answers with ${lie} is dropped for a while, and sync succeeds`, async () => {
+    const net = await agedNetwork(60);
+    const { late, others, reach, world } = net;
+    const counts = liar(net, 'liar', (fromHeight) => answer(others[0].chain, Math.min(fromHeight, 50)));
+    // Alone with the liar, it is asked once (and ahead for what would follow), and then left alone: 5 s, 10 s, 20 s; one
+    // whose answers do not arrive, for shorter times.
+    for (const node of others) node.busy = false;
+    net.network.partition(new Map(others.map(({ peer }) => [peer, 1])));
+    void late.start();
+    await world.run(4_000);
+    assert.ok(counts.asked >= 1 && counts.asked <= 4, `asked ${counts.asked} times at first`);
+    await world.run(42_000);
+    assert.ok(counts.asked >= 2 && counts.asked <= 10, `asked ${counts.asked} times`);
+    assert.is(late.height, 0);
+    net.network.partition(new Map());
+    assert.ok(await reach(60, 60_000, [late]));
+    assert.ok(chainsAgree([...others, late]));
+    assert.ok(commitsVerify(late));
+  });
+}
+
+test('a body that differs from its header under a good commit changes nothing and stops nobody', async () => {
+  const net = await agedNetwork(40);
+  const { late, others, reach } = net;
+  liar(net, 'liar', (fromHeight) => {
+    const { block, commit } = others[0].chain.blocks[Math.min(fromHeight, 40) - 1];
+    return [{ block: encodeBlock({ ...block, transactions: [] }), commit: encodeCommit(commit) }];
+  });
+  void late.start();
+  assert.ok(await reach(40, 120_000, [late]));
+  assert.ok(chainsAgree([...others, late]));
+});
+
+test('answers are batches by size, and begin where they were asked to', async () => {
+  const { others } = await agedNetwork(30);
+  const application = others[0].application;
+  assert.ok(application);
+  const answer = async (fromHeight: number) =>
+    responseCodec.dec(await answerBlockSync(application, requestCodec.enc({ fromHeight })));
+  assert.is((await answer(1)).length, others[0].height);
+  assert.equal((await answer(5))[0], entry(others[0].chain, 5));
+  assert.is((await answer(10_000)).length, 0);
+  const big = {
+    height: 10,
+    finalized: async () => ({
+      ...others[0].chain.blocks[0],
+      block: { ...others[0].chain.blocks[0].block, transactions: [new Uint8Array(200 * 1024)] },
+    }),
+  };
+  assert.is(responseCodec.dec(await answerBlockSync(big, requestCodec.enc({ fromHeight: 1 }))).length, 3);
+});
+
+test('a validator that is behind does not hold up the others while it syncs', async () => {
+  const { nodes, reach } = testNetwork();
+  startAll(nodes.slice(0, 3));
+  assert.ok(await reach(100, 120_000, nodes.slice(0, 3)));
+  void nodes[3].start();
+  assert.ok(await reach(101, 10_000));
+  const { height } = nodes[0];
+  assert.ok(await reach(height + 10, 5_000));
+  assert.ok(nodes[0].chain.blocks.slice(height + 2).every(({ commit }) => commit.round === 0));
+  assert.ok(nodes[3] instanceof SimulatedNode);
+});
+
+test.run();

@@ -1,0 +1,244 @@
+/**
+ * One seeded run of a small network with faults: first a phase in which anything may break, then the network heals and
+ * everybody honest comes back. Safety must hold always, progress must return after healing. The same seed gives the same
+ * run.
+ */
+import { decodeProposal, decodeVote } from '../../node/chain/block.ts';
+import type { Hash } from '../../node/chain/hash.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
+import { Equivocator } from './byzantine.ts';
+import { SimulatedNetwork } from './network.ts';
+import { SimulatedNode, simulatedSigner, simulatedValidators } from './node.ts';
+import { type Random, seededRandom } from './random.ts';
+import { World } from './world.ts';
+
+/** What a byzantine validator does in a run. */
+export const BYZANTINE_KINDS = ['none', 'silent', 'twins', 'amnesia', 'equivocator'] as const;
+export type ByzantineKind = (typeof BYZANTINE_KINDS)[number];
+
+/** Faults by kind, as counted in a run. */
+export type FaultCounts = Record<string, number>;
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly validators: number;
+  readonly byzantine: readonly ByzantineKind[];
+  /** What must never happen, in words. */
+  readonly violations: readonly string[];
+  /** True when there was no progress in time after the network healed. */
+  readonly stalled: boolean;
+  readonly height: number;
+  /** Highest round of a finalized block. */
+  readonly maxRound: number;
+  /** Equivocations that honest nodes noticed. */
+  readonly evidence: number;
+  readonly faults: FaultCounts;
+  readonly virtualMs: number;
+}
+
+/** Length of the phase with faults, and the longest time that progress may take after it. */
+const FAULT_PHASE_MS = 6_000;
+const LIVENESS_LIMIT_MS = 120_000;
+/** Heights that every honest node must finalize after healing. */
+const HEIGHTS_AFTER_HEALING = 2;
+
+/** How the run differs from what the seed alone would choose. */
+export interface SimulationOptions {
+  readonly onLog?: (node: string, fields: object, message: string) => void;
+  /** Called with all nodes at the end, before they go. */
+  readonly onEnd?: (nodes: readonly SimulatedNode[]) => void;
+}
+
+/** Runs one seed. */
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
+  const random = seededRandom(seed);
+  const world = new World(1_700_000_000_000);
+  const count = random.chance(0.6) ? 4 : 7;
+  const maxFaulty = count === 4 ? 1 : 2;
+  const equal = random.chance(0.7);
+  const powers = Array.from({ length: count }, () => (equal ? 10n : BigInt(8 + random.below(5))));
+  const set = simulatedValidators(powers);
+  const network = new SimulatedNetwork(world, random.fork(), stormy(random));
+  const faults: FaultCounts = {
+    partitions: 0,
+    crashes: 0,
+    tornTails: 0,
+    twins: 0,
+    silent: 0,
+    amnesia: 0,
+    equivocations: 0,
+    skewedClocks: 0,
+  };
+  const violations: string[] = [];
+  const decided = new Map<number, Hash>();
+  let maxRound = 0;
+
+  const byzantine: ByzantineKind[] = powers.map(() => 'none');
+  const faulty = random.below(maxFaulty + 1) || (random.chance(0.5) ? maxFaulty : 0);
+  for (let index = 0; index < faulty; index++) byzantine[random.below(count)] = random.pick(BYZANTINE_KINDS.slice(1));
+
+  const validatorsAt = () => set;
+  const node = (index: number, name: string, honest: boolean) => {
+    const skewMs = random.chance(0.3) ? random.below(80) - 40 : 0;
+    if (skewMs !== 0) faults.skewedClocks += 1;
+    return new SimulatedNode({
+      name,
+      world,
+      network,
+      random: random.fork(),
+      signer: simulatedSigner(index + 1),
+      validatorsAt,
+      skewMs,
+      diskDelayMs: random.pick([0, 2, 10]),
+      busy: random.chance(0.7),
+      ...(options.onLog && {
+        logger: {
+          debug() {},
+          info: (fields, message) => options.onLog?.(name, fields, message),
+          warn: (fields, message) => options.onLog?.(name, fields, message),
+          error: (fields, message) => options.onLog?.(name, fields, message),
+        },
+      }),
+      onFinalized: (_, { block, commit }) => {
+        if (!honest) return;
+        maxRound = Math.max(maxRound, commit.round);
+        const { height } = block.header;
+        const known = decided.get(height);
+        if (known !== undefined && known !== commit.blockId)
+          violations.push(`two blocks are final at height ${height}`);
+        decided.set(height, commit.blockId);
+      },
+    });
+  };
+
+  const honest: SimulatedNode[] = [];
+  const others: SimulatedNode[] = [];
+  const equivocators: Equivocator[] = [];
+  for (const [index, kind] of byzantine.entries()) {
+    const name = `v${index + 1}`;
+    if (kind === 'none') honest.push(node(index, name, true));
+    if (kind === 'amnesia') others.push(node(index, name, false));
+    if (kind === 'twins') others.push(node(index, name, false), node(index, `${name}'`, false));
+    if (kind === 'equivocator')
+      equivocators.push(new Equivocator(network, random.fork(), simulatedSigner(index + 1), name as PeerIdText));
+    if (kind === 'silent') faults.silent += 1;
+    if (kind === 'twins') faults.twins += 1;
+  }
+  watchForDoubleSigning(network, new Set(honest.map(({ peer }) => peer)), violations);
+
+  const all = [...honest, ...others];
+  for (const one of all) void one.start();
+  for (const equivocator of equivocators) equivocator.start();
+
+  // --- anything may break -----------------------------------------------------------------------------------------
+  const endMs = world.nowMs + FAULT_PHASE_MS;
+  while (world.nowMs < endMs) {
+    await world.run(20 + random.below(400));
+    if (random.chance(0.3)) breakNetwork(network, random, all, equivocators.length > 0, byzantine, faults);
+    if (random.chance(0.3)) network.weather = stormy(random);
+    if (random.chance(0.35)) {
+      const victim = random.pick(all);
+      const amnesia = !honest.includes(victim) && !byzantine.includes('twins');
+      if (victim.running) {
+        victim.crash();
+        faults.crashes += 1;
+        if (amnesia) {
+          victim.disk.wipe();
+          faults.amnesia += 1;
+        }
+      } else void victim.start();
+    }
+    if (random.chance(0.05)) {
+      // The whole network loses power at once.
+      for (const one of all) if (one.running) one.crash();
+      faults.crashes += all.length;
+    }
+    for (const one of all) if (!one.running && random.chance(0.4)) void one.start();
+  }
+
+  // --- healing ----------------------------------------------------------------------------------------------------
+  network.partition(new Map());
+  network.weather = { minDelayMs: 1, maxDelayMs: 20, loss: 0, duplication: 0 };
+  for (const one of all) {
+    if (!one.running) void one.start();
+    one.busy = true;
+  }
+  const target = Math.max(...honest.map(({ height }) => height)) + HEIGHTS_AFTER_HEALING;
+  const live = await world.runUntil(() => honest.every(({ height }) => height >= target), LIVENESS_LIMIT_MS);
+  checkChains(honest, violations);
+
+  for (const [kind, number] of Object.entries(network.counts)) faults[kind] = number;
+  for (const one of all) faults.tornTails += one.disk.tornTails;
+  for (const { counts } of equivocators) faults.equivocations += counts.votes + counts.proposals;
+  const result: SimulationResult = {
+    seed,
+    validators: count,
+    byzantine,
+    violations,
+    stalled: !live,
+    height: Math.max(...honest.map(({ height }) => height)),
+    maxRound,
+    evidence: honest.reduce((sum, { evidence }) => sum + evidence.length, 0),
+    faults,
+    virtualMs: world.nowMs - 1_700_000_000_000,
+  };
+  options.onEnd?.(all);
+  for (const one of all) if (one.running) one.crash();
+  return result;
+}
+
+function stormy(random: Random) {
+  return {
+    minDelayMs: 1,
+    maxDelayMs: random.pick([5, 20, 100, 400]),
+    loss: random.pick([0, 0.02, 0.1, 0.3]),
+    duplication: random.pick([0, 0.05, 0.2]),
+  };
+}
+
+function breakNetwork(
+  network: SimulatedNetwork,
+  random: Random,
+  nodes: readonly SimulatedNode[],
+  withEquivocators: boolean,
+  byzantine: readonly ByzantineKind[],
+  faults: FaultCounts,
+): void {
+  if (random.chance(0.4)) {
+    network.partition(new Map());
+    return;
+  }
+  const groups = new Map<PeerIdText, number>(nodes.map(({ peer }) => [peer, random.below(2)]));
+  if (withEquivocators)
+    for (const [index, kind] of byzantine.entries())
+      if (kind === 'equivocator') groups.set(`v${index + 1}` as PeerIdText, random.below(2));
+  network.partition(groups);
+  faults.partitions += 1;
+}
+
+/** Honest validators never send two different messages for one height, round and step, over all their lives. */
+function watchForDoubleSigning(network: SimulatedNetwork, honest: ReadonlySet<PeerIdText>, violations: string[]): void {
+  const sent = new Map<string, Hash | undefined>();
+  network.onSend = (topic, data, from) => {
+    if (!honest.has(from) || (topic !== 'votes' && topic !== 'proposals')) return;
+    const body = topic === 'votes' ? decodeVote(data).body : decodeProposal(data).body;
+    const step = 'type' in body ? body.type : `proposal with valid round ${body.validRound}`;
+    const key = `${from} ${body.height}/${body.round}/${'type' in body ? body.type : 'proposal'}`;
+    const known = sent.get(key);
+    if (sent.has(key) && known !== body.blockId) violations.push(`${key}: signed twice (${step})`);
+    sent.set(key, body.blockId);
+  };
+}
+
+/** Every honest chain is a prefix of the longest, without gaps. */
+function checkChains(nodes: readonly SimulatedNode[], violations: string[]): void {
+  const longest = nodes.reduce((a, b) => (a.height >= b.height ? a : b));
+  for (const node of nodes) {
+    for (let height = 1; height <= node.height; height++) {
+      if (node.blockIdAt(height) !== longest.blockIdAt(height))
+        violations.push(`${node.peer} and ${longest.peer} differ at height ${height}`);
+      if (node.chain.blocks[height - 1].block.header.height !== height)
+        violations.push(`${node.peer} has a gap at height ${height}`);
+    }
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * `node tools/run.js tools/mutants/mutants.ts [--only WORD] [--seeds N] [--json]`: takes one safeguard after the other
+ * out of a copy of the project and runs the tests of consensus, then N simulated seeds (default 60), until something
+ * fails. Prints a table of what caught what. Exit code 0 when every mutant is caught, 1 otherwise, 2 on wrong usage.
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { CONSENSUS_MUTANTS, type Mutant } from './consensus.ts';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+/** In the order of what they cost. */
+const TESTS = [
+  'state-machine',
+  'proposer',
+  'commit-verifier',
+  'driver',
+  'vote-keeper',
+  'framed-log',
+  'signer-guard',
+  'host',
+  'recovery',
+  'block-sync',
+].map((name) => `test/consensus/${name}.test.ts`);
+/** A mutant may make a test run forever: that is caught, too. */
+const TIMEOUT_MS = 180_000;
+
+function run(folder: string, args: readonly string[]): boolean {
+  const { status } = spawnSync(process.execPath, args, { cwd: folder, stdio: 'ignore', timeout: TIMEOUT_MS });
+  return status === 0;
+}
+
+/** What caught the mutant; undefined when nothing did. */
+function hunt(mutant: Mutant, seeds: number): string | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 'alice-mutant-'));
+  try {
+    for (const part of ['node', 'test/consensus', 'test/simulation', 'tools', 'package.json'])
+      cpSync(join(root, part), join(folder, part), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+    const path = join(folder, mutant.file);
+    const source = readFileSync(path, 'utf8');
+    if (source.split(mutant.find).length !== 2) return 'NOT APPLIED: the code has changed';
+    writeFileSync(
+      path,
+      source.replace(mutant.find, () => mutant.replace),
+    );
+    for (const test of TESTS) if (!run(folder, [test])) return test;
+    return run(folder, ['tools/sim/sim.ts', '--seeds', String(seeds)]) ? undefined : 'simulation';
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function main(): number {
+  let values: { only?: string; seeds?: string; json?: boolean };
+  try {
+    ({ values } = parseArgs({
+      options: { only: { type: 'string' }, seeds: { type: 'string' }, json: { type: 'boolean' } },
+    }));
+  } catch (error) {
+    console.error((error as Error).message);
+    return 2;
+  }
+  const mutants = CONSENSUS_MUTANTS.filter(({ name }) => name.includes(values.only ?? ''));
+  const table: { name: string; caught: string | null }[] = [];
+  for (const mutant of mutants) {
+    const caught = hunt(mutant, Number(values.seeds ?? 60)) ?? null;
+    table.push({ name: mutant.name, caught });
+    console.error(`${caught ?? 'SURVIVED'.padEnd(10)}  ${mutant.name}`);
+  }
+  const survived = table.filter(({ caught }) => caught === null || caught.startsWith('NOT APPLIED'));
+  console.log(
+    values.json
+      ? JSON.stringify({ mutants: table.length, survived: survived.length, table })
+      : `${table.length} mutants, ${survived.length} survived`,
+  );
+  return survived.length > 0 ? 1 : 0;
+}
+
+process.exitCode = main();
