@@ -28,8 +28,8 @@ type MakeTensor = (type: DataType, data: TensorData, shape: readonly number[]) =
 
 /** Loads the native library on first use, with its telemetry off (it is on by default and writes under the home). */
 async function loadRuntime(): Promise<typeof import('onnxruntime-node')> {
-  // Native code reads the environment of the process, which a worker thread cannot change: model-client.ts sets it on
-  // the main thread as well.
+  // Native code reads the environment of the process, which a worker thread cannot change: whoever starts
+  // one (kernels/session/worker-thread.ts) sets it on the main thread as well.
   process.env.ORT_DISABLE_TELEMETRY = '1';
   return await import('onnxruntime-node');
 }

@@ -1,162 +1,108 @@
-/**
- * A {@link ModelSession} in a worker thread, as a role uses it: the same calls, as promises, with the event loop free.
- */
-import { Worker } from 'node:worker_threads';
+/** A `ModelSession` in a thread of its own, as a role uses it: the same calls, as promises, with the event loop free. */
+import type { EngineCallOptions } from '../engine/engine.ts';
 import type { InnerStepProgress } from '../train/inner-steps.ts';
-import type { ModelSession, ModelSessionInit } from './model-session.ts';
-import type { FromWorker, SentError, SessionCall, SessionCalls } from './protocol.ts';
+import type {
+  AcceptedSubmission,
+  ModelSessionInit,
+  OpenedWeights,
+  RoundIdentity,
+  ScoringWork,
+  TrainingOutcome,
+  TrainingWork,
+} from './model-session.ts';
+import { ownBuffer } from './protocol.ts';
+import type { ScoringOutcome } from './scoring.ts';
+import { WorkerThread } from './worker-thread.ts';
 
-/** An error of the worker: message, code and stack are those of the original. */
-export class ModelWorkerError extends Error {
-  static readonly code = 'ERR_MODEL_WORKER';
-  readonly code: string;
-  override readonly name: string;
-  constructor(sent: SentError) {
-    super(sent.message);
-    this.name = sent.name;
-    this.code = sent.code ?? ModelWorkerError.code;
-    if (sent.stack !== undefined) this.stack = sent.stack;
-  }
+/** Niceness of the model's thread where none is given: far enough from 0 that other threads are scheduled first. */
+const DEFAULT_NICENESS = 10;
+
+/** How a model's thread is started. */
+export interface ModelClientInit extends ModelSessionInit {
+  /** 0 to 19; Linux only. Default {@link DEFAULT_NICENESS}. */
+  readonly niceness?: number;
 }
 
-/** Result of a call of the session, whether it returns a promise or not. */
-type Result<Call extends SessionCall> = Awaited<ReturnType<ModelSession[Call]>>;
-
-interface CallOptions {
-  readonly signal?: AbortSignal;
-  readonly onStep?: (progress: InnerStepProgress) => void;
-}
-
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: Error): void;
-  readonly onStep: ((progress: InnerStepProgress) => void) | undefined;
-}
-
-/** See the file comment. Calls are worked off in order; each rejects with {@link ModelWorkerError} or the signal's reason. */
+/**
+ * See the file comment; `ModelSession` describes the calls. They are worked off in order. Each rejects with the signal's
+ * reason, `ModelJobError` (which carries the `code` of what went wrong), `ModelWorkerBusyError` when 64 wait already, or
+ * `ModelWorkerExitedError`.
+ */
 export class ModelClient {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, Waiting>();
-  readonly #exited: Promise<void>;
-  #nextId = 1;
-  #failure: Error | undefined;
+  readonly #thread: WorkerThread;
 
-  constructor(init: ModelSessionInit) {
-    this.#worker = new Worker(new URL('./model-worker.ts', import.meta.url), { workerData: init });
-    this.#worker.on('message', (message: FromWorker) => this.#receive(message));
-    this.#worker.on('error', (error: Error) => this.#fail(error));
-    this.#exited = new Promise((resolve) => {
-      this.#worker.on('exit', (exitCode) => {
-        this.#fail(
-          new ModelWorkerError({
-            name: 'ModelWorkerError',
-            message: `the model worker ended with code ${exitCode}`,
-            code: undefined,
-            stack: undefined,
-          }),
-        );
-        resolve();
-      });
-    });
+  private constructor(thread: WorkerThread) {
+    this.#thread = thread;
   }
 
-  initialize(seed: Uint8Array): Promise<string> {
-    return this.#call('initialize', [seed]);
+  /** Starts a thread with a session without weights. Throws `ModelJobError` for a bad init, or the signal's reason. */
+  static async start(init: ModelClientInit, options: EngineCallOptions = {}): Promise<ModelClient> {
+    const { niceness = DEFAULT_NICENESS, ...session } = init;
+    return new ModelClient(await WorkerThread.start({ session, niceness }, options));
   }
 
-  load(bytes: Uint8Array): Promise<string> {
-    return this.#call('load', [bytes]);
+  initialize(seed: Uint8Array, options: EngineCallOptions = {}): Promise<string> {
+    return this.#thread.run('initialize', { seed }, options);
   }
 
-  weights(): Promise<Uint8Array> {
-    return this.#call('weights', []);
+  /** `handOver`: an array that fills its buffer moves to the thread instead of being copied, and is empty afterwards. */
+  load(bytes: Uint8Array, options: EngineCallOptions & { readonly handOver?: boolean } = {}): Promise<string> {
+    const { handOver = false, ...callOptions } = options;
+    const transfer = handOver ? ownBuffer(bytes) : [];
+    return this.#thread.run('load', { bytes }, { ...callOptions, transfer });
   }
 
-  open(path: string): Promise<{ round: number; modelRoot: string } | undefined> {
-    return this.#call('open', [path]);
+  weights(options: EngineCallOptions = {}): Promise<Uint8Array> {
+    return this.#thread.run('weights', undefined, options);
   }
 
-  save(path: string, round: number): Promise<void> {
-    return this.#call('save', [path, round]);
+  open(path: string, options: EngineCallOptions = {}): Promise<OpenedWeights | undefined> {
+    return this.#thread.run('open', { path }, options);
   }
 
-  aggregate(...args: SessionCalls['aggregate']): Promise<string> {
-    return this.#call('aggregate', args);
+  save(path: string, round: number, options: EngineCallOptions = {}): Promise<void> {
+    return this.#thread.run('save', { path, round }, options);
   }
 
-  train(work: SessionCalls['train'][0], options: CallOptions): Promise<Result<'train'>> {
-    return this.#call('train', [work], options);
+  aggregate(
+    round: RoundIdentity,
+    submissions: readonly AcceptedSubmission[],
+    options: EngineCallOptions = {},
+  ): Promise<string> {
+    return this.#thread.run('aggregate', { round, submissions }, options);
   }
 
-  /** Takes noise from a seed for a pseudo-gradient; see {@link ModelSession.pretend}. */
-  pretend(seed: number): Promise<void> {
-    return this.#call('pretend', [seed]);
+  train(
+    work: TrainingWork,
+    options: EngineCallOptions & { readonly onStep?: (progress: InnerStepProgress) => void } = {},
+  ): Promise<TrainingOutcome> {
+    const { onStep, ...callOptions } = options;
+    return this.#thread.run('train', work, { ...callOptions, ...(onStep && { onProgress: onStep }) });
   }
 
-  compress(...args: SessionCalls['compress']): Promise<Uint8Array> {
-    return this.#call('compress', args);
+  /** Tests only: see `ModelSession.pretend`. */
+  pretend(seed: number, options: EngineCallOptions = {}): Promise<void> {
+    return this.#thread.run('pretend', { seed }, options);
   }
 
-  openErrorFeedback(path: string): Promise<void> {
-    return this.#call('openErrorFeedback', [path]);
+  compress(
+    round: RoundIdentity & { readonly author: string },
+    feedbackPath: string,
+    options: EngineCallOptions = {},
+  ): Promise<Uint8Array> {
+    return this.#thread.run('compress', { round, feedbackPath }, options);
   }
 
-  score(
-    round: SessionCalls['score'][0],
-    work: SessionCalls['score'][1],
-    options: CallOptions,
-  ): Promise<Result<'score'>> {
-    return this.#call('score', [round, work], options);
+  openErrorFeedback(path: string, options: EngineCallOptions = {}): Promise<void> {
+    return this.#thread.run('openErrorFeedback', { path }, options);
   }
 
-  /** Aborts what runs and ends the thread. */
-  async close(): Promise<void> {
-    this.#worker.postMessage({ type: 'close' });
-    await this.#exited;
+  score(round: RoundIdentity, work: ScoringWork, options: EngineCallOptions = {}): Promise<ScoringOutcome> {
+    return this.#thread.run('score', { round, work }, options);
   }
 
-  #call<Call extends SessionCall>(
-    call: Call,
-    args: SessionCalls[Call],
-    { signal, onStep }: CallOptions = {},
-  ): Promise<Result<Call>> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (signal?.aborted) return Promise.reject(signal.reason);
-    const id = this.#nextId++;
-    return new Promise<Result<Call>>((resolve, reject) => {
-      const onAbort = () => this.#worker.postMessage({ type: 'abort', id });
-      const done = () => signal?.removeEventListener('abort', onAbort);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.set(id, {
-        onStep,
-        resolve: (value) => {
-          done();
-          resolve(value as Result<Call>);
-        },
-        reject: (error) => {
-          done();
-          reject(signal?.aborted ? signal.reason : error);
-        },
-      });
-      this.#worker.postMessage({ type: 'call', id, call, args });
-    });
-  }
-
-  #receive(message: FromWorker): void {
-    const waiting = this.#waiting.get(message.id);
-    if (waiting === undefined) return;
-    if (message.type === 'step') {
-      waiting.onStep?.(message.progress);
-      return;
-    }
-    this.#waiting.delete(message.id);
-    if (message.type === 'result') waiting.resolve(message.value);
-    else waiting.reject(new ModelWorkerError(message.error));
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error;
-    for (const waiting of this.#waiting.values()) waiting.reject(error);
-    this.#waiting.clear();
+  /** Cancels what is pending, frees the model and waits until the thread has ended. Later calls are refused. */
+  close(): Promise<void> {
+    return this.#thread.close();
   }
 }

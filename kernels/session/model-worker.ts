@@ -1,96 +1,93 @@
-/**
- * Entry of the model worker thread: hosts one {@link ModelSession} and answers calls, one after the other.
- */
+/** Entry of the thread that hosts a model session. Started by `worker-thread.ts`. */
 import { setPriority } from 'node:os';
-import { parentPort, workerData } from 'node:worker_threads';
-import { ModelSession, type ModelSessionInit } from './model-session.ts';
-import type { FromWorker, SessionCall, ToWorker } from './protocol.ts';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { errorMessage } from './errors.ts';
+import { type JobCall, type JobHandler, jobHandlers } from './job-handlers.ts';
+import { ModelSession } from './model-session.ts';
+import type { JobName, ModelJobs, ModelWorkerData, WorkerInput, WorkerOutput } from './protocol.ts';
 
-/**
- * On Linux priorities belong to threads, and onnxruntime's threads inherit this one's: training yields to the event
- * loop, so that votes and pings are answered while all cores compute. Elsewhere it would slow the whole process.
- */
-const WORKER_NICENESS = 10;
-if (process.platform === 'linux') setPriority(0, WORKER_NICENESS);
+type Run = Extract<WorkerInput, { kind: 'run' }>;
 
-const port = parentPort;
-if (port === null) throw new Error('model-worker.ts is started as a worker thread only');
+/** Runs jobs from a port one after the other, in the order of their arrival. */
+class JobQueue {
+  readonly #port: MessagePort;
+  readonly #session: ModelSession;
+  /** Jobs that wait, and the one that runs (first). The role's end bounds their number. */
+  readonly #jobs = new Map<number, { readonly message: Run; readonly abort: AbortController }>();
+  #running: Promise<void> | undefined;
 
-const session = new ModelSession(workerData as ModelSessionInit);
-const aborts = new Map<number, AbortController>();
-let turn: Promise<void> = Promise.resolve();
+  constructor(port: MessagePort, session: ModelSession) {
+    this.#port = port;
+    this.#session = session;
+  }
 
-/** Small deterministic generator (mulberry32) for the noise of a pretending miner; nothing depends on its quality. */
-function noise(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+  receive(message: WorkerInput): void {
+    switch (message.kind) {
+      case 'run':
+        this.#jobs.set(message.id, { message, abort: new AbortController() });
+        this.#running ??= this.#drain();
+        return;
+      case 'cancel':
+        this.#jobs.get(message.id)?.abort.abort();
+        return;
+      case 'close':
+        for (const job of this.#jobs.values()) job.abort.abort();
+        void this.#close();
+        return;
+    }
+  }
 
-const send = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+  async #close(): Promise<void> {
+    await this.#running;
+    await this.#session.close();
+    // The port is all that keeps the thread alive.
+    this.#port.close();
+  }
 
-function run(message: Extract<ToWorker, { type: 'call' }>, signal: AbortSignal): unknown {
-  switch (message.call) {
-    case 'initialize':
-      return session.initialize(...message.args);
-    case 'load':
-      return session.load(...message.args);
-    case 'weights':
-      return session.weights();
-    case 'open':
-      return session.open(...message.args);
-    case 'save':
-      return session.save(...message.args);
-    case 'aggregate':
-      return session.aggregate(...message.args);
-    case 'train':
-      return session.train(message.args[0], {
+  async #drain(): Promise<void> {
+    for (const [id, { message, abort }] of this.#jobs) {
+      await this.#run(message, abort.signal);
+      this.#jobs.delete(id);
+    }
+    this.#running = undefined;
+  }
+
+  async #run(message: Run, signal: AbortSignal): Promise<void> {
+    const { id } = message;
+    try {
+      signal.throwIfAborted();
+      // The protocol pairs each job's name with its request; the compiler does not follow that through an index.
+      const handler = jobHandlers[message.job] as JobHandler<JobName>;
+      const call: JobCall<ModelJobs[JobName]['progress']> = {
         signal,
-        onStep: (progress) => send({ type: 'step', id: message.id, progress }),
-      });
-    case 'pretend':
-      return session.pretend(noise(message.args[0]));
-    case 'compress':
-      return session.compress(...message.args);
-    case 'openErrorFeedback':
-      return session.openErrorFeedback(...message.args);
-    case 'score':
-      return session.score(...message.args, { signal });
+        progress: (progress) => this.#send({ kind: 'progress', id, progress }),
+      };
+      const { result, transfer } = await handler(this.#session, message.request, call);
+      this.#send({ kind: 'done', id, result }, transfer);
+    } catch (error) {
+      if (signal.aborted) this.#send({ kind: 'cancelled', id });
+      else this.#send({ kind: 'failed', id, error: errorMessage(error) });
+    }
+  }
+
+  #send(message: WorkerOutput, transfer: readonly ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, [...transfer]);
   }
 }
 
-/** Results that are one large array are handed over instead of copied. */
-const HANDED_OVER: ReadonlySet<SessionCall> = new Set(['weights', 'compress']);
-
-async function answer(message: Extract<ToWorker, { type: 'call' }>, signal: AbortSignal): Promise<void> {
+function start(port: MessagePort, data: ModelWorkerData): void {
+  // On Linux niceness belongs to a thread and onnxruntime's threads inherit it: consensus on the main thread keeps its
+  // share of the cores. Elsewhere it would slow the whole process down.
+  if (process.platform === 'linux' && data.niceness > 0) setPriority(0, data.niceness);
+  const send = (message: WorkerOutput) => port.postMessage(message);
   try {
-    signal.throwIfAborted();
-    const value = await run(message, signal);
-    const whole = HANDED_OVER.has(message.call) && value instanceof Uint8Array && value.buffer instanceof ArrayBuffer;
-    send({ type: 'result', id: message.id, value }, whole ? [value.buffer as ArrayBuffer] : []);
-  } catch (cause) {
-    const error = cause instanceof Error ? cause : new Error(String(cause));
-    const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-    const { name, message: text, stack } = error;
-    send({ type: 'error', id: message.id, error: { name, message: text, code, stack } });
-  } finally {
-    aborts.delete(message.id);
+    const queue = new JobQueue(port, new ModelSession(data.session));
+    port.on('message', (message: WorkerInput) => queue.receive(message));
+    send({ kind: 'ready' });
+  } catch (error) {
+    send({ kind: 'unusable', error: errorMessage(error) });
   }
 }
 
-port.on('message', (message: ToWorker) => {
-  if (message.type === 'call') {
-    const controller = new AbortController();
-    aborts.set(message.id, controller);
-    turn = turn.then(() => answer(message, controller.signal));
-  } else if (message.type === 'abort') {
-    aborts.get(message.id)?.abort();
-  } else {
-    for (const controller of aborts.values()) controller.abort();
-    turn.then(() => session.close()).then(() => port.close());
-  }
-});
+if (parentPort === null) throw new Error('model-worker.ts runs in a worker thread only');
+start(parentPort, workerData as ModelWorkerData);

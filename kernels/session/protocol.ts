@@ -1,48 +1,84 @@
 /**
- * What travels between a role and its model worker: calls of a {@link ModelSession} by name, their results, progress.
+ * What passes between a role's thread and the thread that hosts a model: typed jobs, one at a time, in order.
+ *
+ * To add a job: add its entry to {@link ModelJobs}, its handler to `jobHandlers` in `job-handlers.ts` (the compiler asks
+ * for it), and a method to the client. Requests, results and progress must be structured-cloneable.
  */
 import type { InnerStepProgress } from '../train/inner-steps.ts';
-import type { ModelSession } from './model-session.ts';
+import type { ErrorMessage } from './errors.ts';
+import type {
+  AcceptedSubmission,
+  ModelSessionInit,
+  OpenedWeights,
+  RoundIdentity,
+  ScoringWork,
+  TrainingOutcome,
+  TrainingWork,
+} from './model-session.ts';
+import type { ScoringOutcome } from './scoring.ts';
 
-/** Calls that a worker takes, with the arguments that can be sent (no callbacks, no signals). */
-export interface SessionCalls {
-  initialize: [seed: Uint8Array];
-  load: [bytes: Uint8Array];
-  weights: [];
-  open: [path: string];
-  save: [path: string, round: number];
-  aggregate: Parameters<ModelSession['aggregate']>;
-  train: [work: Parameters<ModelSession['train']>[0]];
-  pretend: [seed: number];
-  compress: Parameters<ModelSession['compress']>;
-  openErrorFeedback: [path: string];
-  score: [round: Parameters<ModelSession['score']>[0], work: Parameters<ModelSession['score']>[1]];
+/** Types of one kind of job. `progress` is `never` where none is reported. */
+export interface JobTypes<Request, Result, Progress = never> {
+  readonly request: Request;
+  readonly result: Result;
+  readonly progress: Progress;
 }
-export type SessionCall = keyof SessionCalls;
 
-/** From the role to the worker. `abort` ends the call with that id at its next chance. */
-export type ToWorker =
+/** Every job, by name: the calls of `ModelSession`, which describes them. */
+export interface ModelJobs {
+  readonly initialize: JobTypes<{ readonly seed: Uint8Array }, string>;
+  readonly load: JobTypes<{ readonly bytes: Uint8Array }, string>;
+  readonly weights: JobTypes<undefined, Uint8Array<ArrayBuffer>>;
+  readonly open: JobTypes<{ readonly path: string }, OpenedWeights | undefined>;
+  readonly save: JobTypes<{ readonly path: string; readonly round: number }, undefined>;
+  readonly aggregate: JobTypes<
+    { readonly round: RoundIdentity; readonly submissions: readonly AcceptedSubmission[] },
+    string
+  >;
+  readonly train: JobTypes<TrainingWork, TrainingOutcome, InnerStepProgress>;
+  readonly pretend: JobTypes<{ readonly seed: number }, undefined>;
+  readonly compress: JobTypes<
+    { readonly round: RoundIdentity & { readonly author: string }; readonly feedbackPath: string },
+    Uint8Array
+  >;
+  readonly openErrorFeedback: JobTypes<{ readonly path: string }, undefined>;
+  readonly score: JobTypes<{ readonly round: RoundIdentity; readonly work: ScoringWork }, ScoringOutcome>;
+}
+
+export type JobName = keyof ModelJobs;
+
+/** What the thread is started with. Structured-cloneable. */
+export interface ModelWorkerData {
+  readonly session: ModelSessionInit;
+  /** Niceness of the thread and its helpers, 0 to 19 (Linux only). */
+  readonly niceness: number;
+}
+
+/** From the role's thread. */
+export type WorkerInput =
   | {
-      readonly [Call in SessionCall]: {
-        readonly type: 'call';
+      readonly [Name in JobName]: {
+        readonly kind: 'run';
         readonly id: number;
-        readonly call: Call;
-        readonly args: SessionCalls[Call];
+        readonly job: Name;
+        readonly request: ModelJobs[Name]['request'];
       };
-    }[SessionCall]
-  | { readonly type: 'abort'; readonly id: number }
-  | { readonly type: 'close' };
+    }[JobName]
+  | { readonly kind: 'cancel'; readonly id: number }
+  /** Cancels everything, frees the model, ends the thread. */
+  | { readonly kind: 'close' };
 
-/** An error as it crosses threads: class and code survive, the class itself does not. */
-export interface SentError {
-  readonly name: string;
-  readonly message: string;
-  readonly code: string | undefined;
-  readonly stack: string | undefined;
+/** From the model's thread. */
+export type WorkerOutput =
+  | { readonly kind: 'ready' }
+  /** The model could not be set up; the thread ends. */
+  | { readonly kind: 'unusable'; readonly error: ErrorMessage }
+  | { readonly kind: 'progress'; readonly id: number; readonly progress: ModelJobs[JobName]['progress'] }
+  | { readonly kind: 'done'; readonly id: number; readonly result: ModelJobs[JobName]['result'] }
+  | { readonly kind: 'cancelled'; readonly id: number }
+  | { readonly kind: 'failed'; readonly id: number; readonly error: ErrorMessage };
+
+/** The buffer of bytes that are all there is in it, to be moved between threads; none for a view of a part. */
+export function ownBuffer({ buffer, byteLength }: Uint8Array): ArrayBuffer[] {
+  return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [];
 }
-
-/** From the worker to the role. */
-export type FromWorker =
-  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
-  | { readonly type: 'error'; readonly id: number; readonly error: SentError }
-  | { readonly type: 'step'; readonly id: number; readonly progress: InnerStepProgress };

@@ -31,11 +31,18 @@ export class Reject extends Error {
 
 /** Publishes and receives small messages that every peer should see. */
 export interface Gossip {
-  /** Sends to the mesh; resolves once handed to the transport, also when no peer is there to take it. */
+  /**
+   * Sends to the mesh; resolves once handed to the transport, also when no peer is there to take it. The sender's own
+   * handler does not get it. Throws a NetworkError when the message is over the topic's cap or the network is stopped.
+   *
+   * Equal bytes on a topic are one message: published again within `seenTtlMs` they go nowhere, later they travel anew.
+   * To rebroadcast (a vote that may have been lost) wait at least `seenTtlMs` plus two heartbeats.
+   */
   publish(topic: Topic, data: Uint8Array): Promise<void>;
   /**
    * Registers the one handler of a topic. It runs before the message is passed on; returning accepts the message,
-   * throwing {@link Ignore} or {@link Reject} does not. Returns a function that removes the handler.
+   * throwing {@link Ignore} or {@link Reject} does not; anything else thrown counts as Ignore and is logged. `from` is
+   * the neighbour that delivered the message, not its author. Returns a function that removes the handler.
    */
   subscribe(topic: Topic, handler: (data: Uint8Array, from: PeerIdText) => void | Promise<void>): () => void;
 }
@@ -44,19 +51,27 @@ export interface Gossip {
 export interface ProtocolLimits {
   readonly maxRequestBytes: number;
   readonly maxResponseBytes: number;
-  /** Longest time the handler may take. */
+  /** Longest time from opening the stream to the last byte of the answer, the handler's work included. */
   readonly timeoutMs: number;
+  /** Requests that a server takes from one peer: sustained rate, and how many at once after a pause. */
+  readonly requestsPerSecond?: number;
+  readonly burst?: number;
+  /** Requests that a server works on at a time: for one peer, and in total. More are refused (ERR_RATE_LIMITED). */
+  readonly maxConcurrentPerPeer?: number;
+  readonly maxConcurrent?: number;
 }
+
+/** Answers a request. Whatever it throws, the requester learns only that it failed (ERR_REMOTE_FAILURE). */
+export type RequestHandler = (request: Uint8Array, from: PeerIdText) => Promise<Uint8Array>;
 
 /** Asks one peer, gets one answer. */
 export interface RequestResponse {
   /** Serves `/alice/<network>/<name>/1`. A handler that throws makes the requester's call fail. */
-  handle(
-    name: string,
-    limits: ProtocolLimits,
-    handler: (request: Uint8Array, from: PeerIdText) => Promise<Uint8Array>,
-  ): Promise<void>;
-  /** Throws a NetworkError (`code`) on no connection, refusal, time-out or an answer over the limit. */
+  handle(name: string, limits: ProtocolLimits, handler: RequestHandler): Promise<void>;
+  /**
+   * Connects first when there is no connection. Throws a NetworkError (`code`) on no connection, refusal, time-out or an
+   * answer over the limit. Never retries.
+   */
   request(
     peer: PeerIdText,
     name: string,

@@ -17,6 +17,7 @@ import {
   presetRecord,
   presets,
 } from '../../kernels/model/preset.ts';
+import { presetHash } from '../../kernels/model/preset-hash.ts';
 
 const nano = presets['alice-nano'];
 
@@ -27,8 +28,8 @@ test('presets have the published sizes', () => {
   assert.equal(counts, {
     'alice-nano': 3_147_456,
     'alice-tiny': 15_733_632,
-    'alice-small': 46_934_528,
-    'alice-150m': 152_711_424,
+    'alice-50m': 47_891_456,
+    'alice-125m': 124_730_880,
     'alice-1b': 927_340_544,
     'alice-7b': 6_183_333_888,
   });
@@ -42,6 +43,44 @@ test('presets have the published sizes', () => {
 test('a preset goes through a genesis record unchanged', () => {
   for (const preset of Object.values<Preset>(presets))
     assert.equal(parsePreset(JSON.parse(JSON.stringify(presetRecord(preset)))), preset);
+});
+
+test('a preset has the documented hash, whatever its name and the order of its fields', () => {
+  const text =
+    '{"context":128,"ffn":512,"hidden":192,"keyValueHeads":2,"layers":4,"normEpsilon":0.00001,"queryHeads":6,' +
+    '"ropeTheta":10000,"tied":false,"vocabulary":4096}';
+  const documented = createHash('sha256').update(`\x0ealice/preset/1${text}`).digest('hex');
+  assert.is(presetHash(nano), documented);
+  assert.is(presetHash(nano), '18bb085cf49d9288184a074520fee19cd03afd4256252a90c857b205ad73b671');
+  const reversed = Object.fromEntries(Object.entries(presetRecord(nano)).reverse());
+  assert.is(presetHash(parsePreset({ ...reversed, name: 'other' })), documented);
+  const others: Partial<Preset>[] = [
+    { context: 64 },
+    { ffn: 256 },
+    { hidden: 96 },
+    { keyValueHeads: 3 },
+    { layers: 5 },
+    { normEpsilon: 1e-6 },
+    { queryHeads: 2 },
+    { ropeTheta: 10_001 },
+    { tied: true },
+    { vocabulary: 4097 },
+  ];
+  // Every field but the name counts.
+  assert.equal(
+    others.flatMap((other) => Object.keys(other)).sort(),
+    Object.keys(nano)
+      .filter((field) => field !== 'name')
+      .sort(),
+  );
+  const hashes = others.map((other) => presetHash(parsePreset({ ...nano, ...other })));
+  assert.is(new Set([documented, ...hashes]).size, others.length + 1);
+  // A stray field would make two hashes of one model.
+  const stray = { ...nano, extra: 1 };
+  assert.throws(
+    () => presetHash(stray),
+    (error: Error) => error instanceof InvalidPresetError,
+  );
 });
 
 test('a preset that contradicts itself is refused, naming the field', () => {

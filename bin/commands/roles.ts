@@ -1,0 +1,142 @@
+/** `alice bootstrap`, `alice validator`, `alice miner`: one node in one role. */
+import { arch, availableParallelism, platform } from 'node:os';
+import { basename, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { BootstrapRole } from '../../bootstrap/role.ts';
+import { reportToParent, stopSignal } from '../../node/api/parent-link.ts';
+import type { Role } from '../../node/api/status.ts';
+import { accountFromAddress } from '../../node/chain/account.ts';
+import { formatAmount } from '../../node/chain/amount.ts';
+import { readNetworkFile } from '../../node/chain/network-file.ts';
+import { DataFolder } from '../../node/data-folder.ts';
+import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
+import { createLogger } from '../../node/log/logger.ts';
+import type { AliceNode, NodeOptions } from '../../node/node.ts';
+import { MinerRole } from '../../roles/miner/role.ts';
+import { ValidatorRole } from '../../roles/validator/role.ts';
+import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
+import { UsageError } from '../report-failure.ts';
+
+interface RoleOptions extends ConfigFlags {
+  network: string;
+  name?: string;
+  corpus?: string;
+}
+
+/** What every role is: started once, stopped once. */
+interface RunnableRole {
+  readonly node: AliceNode | undefined;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Blobs that are not pinned may take this much of the disk. */
+const BLOB_CAPACITY_BYTES = 8 * 1024 ** 3;
+
+const DESCRIPTIONS: Readonly<Record<Role, string>> = {
+  bootstrap: 'run a bootstrap node: the first address that newcomers are given',
+  validator: 'run a validator: vote on blocks and score submissions',
+  miner: 'run a miner: train the model and earn ALICE',
+};
+
+const HELP: Readonly<Record<Role, string>> = {
+  bootstrap: '\nWith --corpus it also serves the shards of the network until others have them.',
+  validator: '\nThe account in <dir>/keys has to be one of the validators that the network file names.',
+  miner: '\nKeys are made in <dir>/keys on the first start; the account there is what earns.',
+};
+
+function makeRole(
+  role: Role,
+  options: NodeOptions,
+  more: { threads: number; corpus: string | undefined; device: string },
+): RunnableRole {
+  switch (role) {
+    case 'bootstrap':
+      return new BootstrapRole({ ...options, corpusFolder: more.corpus });
+    case 'validator':
+      return new ValidatorRole({ ...options, threads: more.threads });
+    case 'miner':
+      return new MinerRole({
+        ...options,
+        threads: more.threads,
+        device: more.device,
+        adversary: process.env.ALICE_TEST_ADVERSARY === 'noise' ? 'noise' : 'none',
+      });
+  }
+}
+
+async function runRole(role: Role, flags: RoleOptions): Promise<void> {
+  const stopping = stopSignal();
+  const { config } = configFromFlags(flags);
+  const networkFile = await readNetworkFile(resolve(flags.network));
+  const dir = resolve(config.dir);
+  const folder = await DataFolder.open(dir);
+  const log = createLogger(config.log, { file: folder.join('alice.log'), fields: { role } });
+  try {
+    const identity = await loadOrCreateIdentity(folder.join('keys'));
+    if (
+      role === 'validator' &&
+      !networkFile.genesis.validators.some(({ address }) => accountFromAddress(address) === identity.account)
+    ) {
+      throw new UsageError(
+        `${identity.address} is no validator of this network: put a founding validator's keys into ${folder.join('keys')}`,
+      );
+    }
+    const name = flags.name || config.miner.name || basename(dir);
+    const device = `${platform()}-${arch()}, ${availableParallelism()} cores`.slice(0, 64);
+    const running = makeRole(
+      role,
+      {
+        role,
+        name,
+        networkFile,
+        folder,
+        identity,
+        listen: config.network.listen,
+        announce: config.network.announce,
+        maxPeers: config.network.maxPeers,
+        api: config.api,
+        blobCapacityBytes: BLOB_CAPACITY_BYTES,
+        log,
+      },
+      {
+        threads: config.engine.threads,
+        corpus: flags.corpus === undefined ? undefined : resolve(flags.corpus),
+        device,
+      },
+    );
+    try {
+      await running.start();
+      const { node } = running;
+      if (node === undefined) return;
+      const endReports = reportToParent(() => node.status());
+      await new Promise<void>((done) => {
+        if (stopping.aborted) done();
+        stopping.addEventListener('abort', () => done(), { once: true });
+      });
+      endReports();
+      log.info({ balance: formatAmount(BigInt(node.status().account.balance)) }, 'stopping');
+    } finally {
+      await running.stop();
+    }
+  } finally {
+    log.close();
+    await folder.release();
+  }
+  // What is left is not ours to wait for (a pool of connections, say).
+  process.exit();
+}
+
+export function addRoleCommands(program: Command): void {
+  for (const role of ['bootstrap', 'validator', 'miner'] as const) {
+    const command = program
+      .command(role)
+      .description(DESCRIPTIONS[role])
+      .requiredOption('--network <file>', 'network file: the genesis and the addresses of bootstrap nodes')
+      .option('--name <name>', 'name in status pages and logs (default: that of the data folder)');
+    if (role === 'bootstrap') command.option('--corpus <folder>', 'shards to serve, as "alice up" builds them');
+    addConfigFlags(command)
+      .addHelpText('after', HELP[role])
+      .action((options: RoleOptions) => runRole(role, options));
+  }
+}

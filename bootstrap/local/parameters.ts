@@ -1,0 +1,58 @@
+/**
+ * Parameters of a local network: everything happens in seconds, so that a person can watch it.
+ */
+import type { Parameters } from '../../node/chain/parameters.ts';
+
+/** Parameters for eight processes that share one small machine; miners train `trainSeconds` in a round. */
+export function localParameters(trainSeconds: number): Parameters {
+  const trainTargetMs = Math.round(trainSeconds * 1000);
+  return {
+    consensus: {
+      // A process that shares a core with training may be late by hundreds of milliseconds.
+      proposeTimeoutMs: 1500,
+      proposeTimeoutDeltaMs: 500,
+      prevoteTimeoutMs: 800,
+      prevoteTimeoutDeltaMs: 400,
+      precommitTimeoutMs: 800,
+      precommitTimeoutDeltaMs: 400,
+      blockIntervalMs: 100,
+      emptyBlockIntervalMs: 1000,
+      clockDriftMs: 5000,
+      maxTransactionsPerBlock: 256,
+    },
+    rounds: {
+      // A process that was just started, or shares its core with many, may take several times as long.
+      trainDeadlineMs: 5 * trainTargetMs + 20_000,
+      revealDeadlineMs: 8000,
+      scoreDeadlineMs: 20_000,
+      scoreRevealDeadlineMs: 8000,
+      acceptanceFloorPpm: 250_000,
+      maxSubmissions: 64,
+      idleRounds: 1,
+      checkpointEveryRounds: 5,
+      shardsPerMiner: 8,
+      scoringSequences: 32,
+    },
+    economics: {
+      epochMs: 20_000,
+      minerSharePpm: 800_000,
+      validatorSharePpm: 150_000,
+      infrastructureSharePpm: 50_000,
+      transactionsPerAccountPerBlock: 16,
+    },
+    training: {
+      batchSequences: 8,
+      minInnerSteps: 4,
+      maxInnerSteps: 64,
+      trainTargetMs,
+      innerLearningRate: 0.003,
+      warmupRounds: 2,
+      weightDecay: 0.1,
+      outerStep: 1.3,
+      scoringStepShare: 0.2,
+      errorFeedbackDecay: 0.95,
+      topK: 128,
+      valueBits: 2,
+    },
+  };
+}

@@ -1,0 +1,289 @@
+/**
+ * Prepares the folder of a local network: shards, keys, genesis; or opens the one that is there.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import * as v from 'valibot';
+import { buildCorpus } from '../../corpus/build/build-corpus.ts';
+import { modelRoot } from '../../kernels/aggregate/model-root.ts';
+import { initialWeights } from '../../kernels/model/initialize.ts';
+import { type Preset, presetByName, presetRecord } from '../../kernels/model/preset.ts';
+import { GENESIS_MESSAGE, type Genesis, type NetworkFile } from '../../node/chain/genesis.ts';
+import { readNetworkFile } from '../../node/chain/network-file.ts';
+import { DataFolderError } from '../../node/data-folder.ts';
+import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
+import { publishedCorpusOf } from '../corpus-seeder.ts';
+import { localParameters } from './parameters.ts';
+import type { LocalRunOptions } from './run.ts';
+import type { Member } from './supervisor.ts';
+
+/** A local network that is ready to start. */
+export interface LocalNetwork {
+  readonly dir: string;
+  readonly genesis: Genesis;
+  readonly bootstrap: Member;
+  readonly validators: readonly Member[];
+  readonly miners: readonly Member[];
+}
+
+/** Thrown when the folder holds a network that was made with other settings. */
+export class OtherNetworkError extends Error {
+  static readonly code = 'ERR_OTHER_NETWORK';
+  readonly code = OtherNetworkError.code;
+  override readonly name = 'OtherNetworkError';
+}
+
+/** Thrown when the folder holds something else, or a network that was left half-made or damaged. */
+export class LocalFolderError extends Error {
+  static readonly code = 'ERR_LOCAL_FOLDER';
+  readonly code = LocalFolderError.code;
+  override readonly name = 'LocalFolderError';
+}
+
+/** Written last: a folder with it holds a whole network. */
+const SETTINGS_FILE = 'local-network.json';
+const NETWORK_FILE = 'network.json';
+const CORPUS_FOLDER = 'corpus';
+
+/** Voting power of each founding validator. */
+const FOUNDING_WEIGHT = '1000';
+
+const settingsSchema = v.strictObject({
+  version: v.literal(1),
+  model: v.string(),
+  corpus: v.union([v.literal('default'), v.array(v.string())]),
+  validators: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  seed: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  trainSeconds: v.pipe(v.number(), v.minValue(0)),
+});
+type Settings = v.InferOutput<typeof settingsSchema>;
+
+interface PrepareContext {
+  readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** 32 bytes from the seed on the command line, a different one for each purpose. */
+function seedBytes(purpose: string, seed: number): Uint8Array {
+  return new Uint8Array(createHash('sha256').update(`alice/local-seed/1/${purpose}/${seed}`).digest());
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(`${path}.new`, 'w');
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
+}
+
+/** Deletes the network in the folder, after asking where there is someone to ask. */
+async function clear(options: LocalRunOptions, say: (line: string) => void): Promise<void> {
+  const { dir } = options;
+  const entries: string[] = await readdir(dir).catch(() => []);
+  if (entries.length === 0) return;
+  if (!entries.includes(SETTINGS_FILE) && !entries.includes(NETWORK_FILE) && !entries.includes(CORPUS_FOLDER)) {
+    throw new LocalFolderError(`${dir} holds no local network: --fresh deletes nothing there; choose another --dir`);
+  }
+  if (process.stdin.isTTY && process.stderr.isTTY && !options.assumeYes) {
+    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    try {
+      const answer = await terminal.question(`delete the network in ${dir}, its keys and its weights? [y/N] `);
+      if (!/^y(es)?$/i.test(answer.trim())) throw new LocalFolderError('nothing was deleted; run without --fresh');
+    } finally {
+      terminal.close();
+    }
+  }
+  say(`deleting ${dir}`);
+  await rm(dir, { recursive: true });
+}
+
+async function readSettings(dir: string): Promise<Settings | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(dir, SETTINGS_FILE), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    return v.parse(settingsSchema, JSON.parse(text));
+  } catch (cause) {
+    throw new LocalFolderError(`${join(dir, SETTINGS_FILE)} is damaged: start anew with --fresh`, { cause });
+  }
+}
+
+/** Builds the shards, showing progress. */
+async function buildShards(dir: string, settings: Settings, preset: Preset, { say, signal }: PrepareContext) {
+  let lastPercent = -25;
+  const manifest = await buildCorpus({
+    sources: settings.corpus,
+    outDir: join(dir, CORPUS_FOLDER),
+    vocabulary: preset.vocabulary,
+    seed: seedBytes('corpus', settings.seed),
+    signal,
+    onProgress: ({ phase, bytesRead, bytesTotal, tokens, megabytesPerSecond }) => {
+      const percent = bytesTotal === 0 ? 100 : Math.floor((100 * bytesRead) / bytesTotal);
+      if (phase !== 'reading' || percent < lastPercent + 25) return;
+      lastPercent = percent;
+      say(`corpus: ${percent} % read, ${tokens} tokens, ${megabytesPerSecond.toFixed(1)} MB/s`);
+    },
+  });
+  say(
+    `corpus: ${manifest.source.description}: ${manifest.totals.tokens} tokens in ${manifest.training.length} training and ${manifest.heldOut.length} held-out shards of ${manifest.shardTokens}`,
+  );
+  return manifest;
+}
+
+/** Makes keys, shards and the genesis. The settings are written last. */
+async function create(options: LocalRunOptions, settings: Settings, context: PrepareContext): Promise<Genesis> {
+  const { dir } = options;
+  const preset = presetByName(settings.model);
+  const manifest = await buildShards(dir, settings, preset, context);
+  const published = await publishedCorpusOf(join(dir, CORPUS_FOLDER), manifest);
+  context.say(`genesis: random weights of ${preset.name} from seed ${settings.seed}`);
+  const seed = seedBytes('weights', settings.seed);
+  const weights = initialWeights(preset, seed);
+  const validators = await Promise.all(
+    Array.from({ length: settings.validators }, async (_, index) => {
+      const identity = await loadOrCreateIdentity(join(dir, `validator-${index + 1}`, 'keys'));
+      return {
+        address: identity.address as string,
+        sessionKey: identity.sessionKey as string,
+        certificate: Buffer.from(identity.certificate()).toString('hex'),
+        weight: FOUNDING_WEIGHT,
+      };
+    }),
+  );
+  const genesis: Genesis = {
+    version: 1,
+    name: 'local',
+    timeMs: Date.now(),
+    message: GENESIS_MESSAGE,
+    preset: presetRecord(preset),
+    seed: Buffer.from(seed).toString('hex'),
+    modelRoot: modelRoot(weights),
+    corpus: {
+      manifest: published.cid,
+      trainingShards: manifest.training.length,
+      heldOutShards: manifest.heldOut.length,
+      shardTokens: manifest.shardTokens,
+    },
+    validators,
+    parameters: localParameters(settings.trainSeconds),
+  };
+  await writeDurably(
+    join(dir, NETWORK_FILE),
+    `${JSON.stringify({ genesis, bootstrap: [] } satisfies NetworkFile, null, 1)}\n`,
+  );
+  await writeDurably(join(dir, SETTINGS_FILE), `${JSON.stringify(settings, null, 1)}\n`);
+  return genesis;
+}
+
+/** Settings of a network that nobody asked to be otherwise. */
+const DEFAULTS: Settings = {
+  version: 1,
+  model: 'alice-nano',
+  corpus: 'default',
+  validators: 4,
+  seed: 1,
+  trainSeconds: 5,
+};
+
+/** Settings that the command line asks for; those it says nothing about are left out. */
+function askedFor(options: LocalRunOptions): Partial<Settings> {
+  const { model, corpus, validators, seed, trainSeconds } = options;
+  const asked = { model, validators, seed, trainSeconds, corpus: corpus?.map((path) => resolve(path)) };
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
+}
+
+/** The first thing that was asked for and is not so, in words; undefined when there is none. */
+function contradiction(found: Settings, asked: Partial<Settings>): string | undefined {
+  const same = (key: keyof Settings) => !(key in asked) || JSON.stringify(asked[key]) === JSON.stringify(found[key]);
+  if (!same('model')) return `--model ${found.model}`;
+  if (!same('corpus')) return found.corpus === 'default' ? 'the default corpus' : `--corpus ${found.corpus.join(' ')}`;
+  if (!same('validators')) return `--validators ${found.validators}`;
+  if (!same('seed')) return `--seed ${found.seed}`;
+  if (!same('trainSeconds')) return `--train-seconds ${found.trainSeconds}`;
+  return undefined;
+}
+
+/**
+ * Prepares the network of a folder. Throws {@link OtherNetworkError} when one with other settings is there,
+ * {@link LocalFolderError}, DataFolderError, and what reading the corpus throws.
+ */
+export async function prepareLocalNetwork(options: LocalRunOptions, context: PrepareContext): Promise<LocalNetwork> {
+  const { dir } = options;
+  const asked = askedFor(options);
+  // Before anything is deleted or made: a misspelt preset is found at once.
+  presetByName(asked.model ?? DEFAULTS.model);
+  if (options.fresh) await clear(options, context.say);
+  try {
+    await mkdir(dir, { recursive: true });
+  } catch (cause) {
+    throw new DataFolderError(
+      `cannot make the folder ${dir} (${(cause as NodeJS.ErrnoException).code ?? 'unknown'}): choose another with --dir`,
+      { cause },
+    );
+  }
+  const found = await readSettings(dir);
+  let genesis: Genesis;
+  if (found === undefined) {
+    genesis = await create(options, { ...DEFAULTS, ...asked }, context);
+  } else {
+    const difference = contradiction(found, asked);
+    if (difference !== undefined) {
+      throw new OtherNetworkError(
+        `${dir} holds a network made with ${difference}: use that, another --dir, or --fresh`,
+      );
+    }
+    genesis = (await readNetworkFile(join(dir, NETWORK_FILE))).genesis;
+    context.say(`going on with the network in ${dir}`);
+  }
+  return { dir, genesis, ...members(options, genesis.validators.length) };
+}
+
+function members(
+  options: LocalRunOptions,
+  validators: number,
+): Pick<LocalNetwork, 'bootstrap' | 'validators' | 'miners'> {
+  const { dir } = options;
+  const member = (role: Member['role'], name: string, more: readonly string[] = []): Member => ({
+    name,
+    role,
+    dir: join(dir, name),
+    arguments: [
+      role,
+      ...['--network', join(dir, NETWORK_FILE)],
+      ...['--dir', join(dir, name)],
+      ...['--name', name],
+      ...['--listen', '/ip4/127.0.0.1/tcp/0'],
+      // Several members share the cores: one thread each.
+      ...['--threads', '1'],
+      ...more,
+    ],
+  });
+  const numbered = (role: 'validator' | 'miner', count: number) =>
+    Array.from({ length: count }, (_, index) => member(role, `${role}-${index + 1}`));
+  return {
+    bootstrap: member('bootstrap', 'bootstrap', ['--corpus', join(dir, CORPUS_FOLDER)]),
+    validators: numbered('validator', validators),
+    miners: numbered('miner', options.miners),
+  };
+}
+
+/** Writes the network file that the members and later joiners are given, with the present bootstrap addresses. */
+export async function writeNetworkFile(network: LocalNetwork, bootstrap: readonly string[]): Promise<void> {
+  const file: NetworkFile = { genesis: network.genesis, bootstrap: [...bootstrap] };
+  await writeDurably(join(network.dir, NETWORK_FILE), `${JSON.stringify(file, null, 1)}\n`);
+}
+
+/** True when the folder holds a local network. */
+export function holdsLocalNetwork(dir: string): boolean {
+  return existsSync(join(dir, SETTINGS_FILE));
+}

@@ -1,0 +1,57 @@
+/**
+ * The bootstrap role: the peer whose address newcomers are given. It follows the chain, and seeds a corpus if it has one.
+ */
+import { AliceNode, type NodeOptions } from '../node/node.ts';
+import { seedCorpus } from './corpus-seeder.ts';
+
+/** Thrown when the corpus folder is not the one that genesis names. */
+export class OtherCorpusError extends Error {
+  static readonly code = 'ERR_OTHER_CORPUS';
+  readonly code = OtherCorpusError.code;
+  override readonly name = 'OtherCorpusError';
+}
+
+export interface BootstrapRoleOptions extends NodeOptions {
+  /** Folder of shards to serve. */
+  readonly corpusFolder: string | undefined;
+}
+
+export class BootstrapRole {
+  readonly #options: BootstrapRoleOptions;
+  readonly #stop = new AbortController();
+  #node: AliceNode | undefined;
+  #announcing: Promise<void> = Promise.resolve();
+
+  constructor(options: BootstrapRoleOptions) {
+    this.#options = options;
+  }
+
+  get node() {
+    return this.#node;
+  }
+
+  /** Throws {@link OtherCorpusError}, what reading the corpus throws, and what the node throws. */
+  async start(): Promise<void> {
+    const options = this.#options;
+    const { genesis } = options.networkFile;
+    const node = await AliceNode.start({ ...options, role: 'bootstrap' });
+    this.#node = node;
+    if (options.corpusFolder === undefined) return;
+    const components = { blobs: node.blobs, log: options.log.child('corpus') };
+    const { manifestCid, announced } = await seedCorpus(options.corpusFolder, components, {
+      signal: this.#stop.signal,
+    });
+    if (manifestCid !== genesis.corpus.manifest) {
+      throw new OtherCorpusError(
+        `the shards in ${options.corpusFolder} are not those of this network: give the folder they were built in`,
+      );
+    }
+    this.#announcing = announced;
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#announcing;
+    await this.#node?.stop();
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Finding a running node by its data folder, and asking it.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+
+/** File in a node's folder that tells where the running node listens. */
+export const ENDPOINT_FILE = 'node.json';
+
+const endpointSchema = v.object({ pid: v.number(), api: v.pipe(v.string(), v.startsWith('http://')) });
+
+/** Where a node of a data folder listens. */
+export interface Endpoint {
+  readonly dir: string;
+  readonly pid: number;
+  /** Base address of its HTTP API. */
+  readonly api: string;
+}
+
+/** Thrown when no node runs in a folder, or it does not answer. */
+export class NodeUnreachableError extends Error {
+  static readonly code = 'ERR_NODE_UNREACHABLE';
+  readonly code = NodeUnreachableError.code;
+  override readonly name = 'NodeUnreachableError';
+}
+
+/** How long a node may take to answer; its event loop is never busy for this long. */
+const REQUEST_TIMEOUT_MS = 5000;
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it runs, as another user.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+async function readEndpoint(dir: string): Promise<Endpoint | undefined> {
+  try {
+    const result = v.safeParse(endpointSchema, JSON.parse(await readFile(join(dir, ENDPOINT_FILE), 'utf8')));
+    if (!result.success || !isAlive(result.output.pid)) return undefined;
+    return { dir, ...result.output };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Running nodes of a data folder: the folder itself, or its sub-folders when it holds a local network.
+ * Throws {@link NodeUnreachableError} when there is none.
+ */
+export async function findEndpoints(dir: string): Promise<Endpoint[]> {
+  const own = await readEndpoint(dir);
+  if (own !== undefined) return [own];
+  const entries = await readdir(dir, { withFileTypes: true }).catch(() => []);
+  const found = await Promise.all(
+    entries.filter((entry) => entry.isDirectory()).map((entry) => readEndpoint(join(dir, entry.name))),
+  );
+  const running = found.filter((endpoint) => endpoint !== undefined);
+  if (running.length === 0) {
+    throw new NodeUnreachableError(`no node is running in ${dir}: start one, or name its folder with --dir`);
+  }
+  return running.sort((a, b) => (a.dir < b.dir ? -1 : 1));
+}
+
+/** GET of a node's API. Throws {@link NodeUnreachableError}, with the node's own message where it gave one. */
+export async function askNode<T>(endpoint: Endpoint, path: string): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(`${endpoint.api}${path}`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  } catch (cause) {
+    throw new NodeUnreachableError(`the node in ${endpoint.dir} (process ${endpoint.pid}) does not answer`, { cause });
+  }
+  const body: unknown = await response.json();
+  if (!response.ok) {
+    const message = v.safeParse(v.object({ error: v.string() }), body);
+    throw new NodeUnreachableError(message.success ? message.output.error : `the node answered ${response.status}`);
+  }
+  return body as T;
+}

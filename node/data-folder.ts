@@ -1,0 +1,116 @@
+/**
+ * The data folder of a node: made on first use, used by one process at a time, and telling others where it listens.
+ */
+import { access, constants, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ENDPOINT_FILE } from './api/client.ts';
+
+/** Thrown when a data folder cannot be made or written. */
+export class DataFolderError extends Error {
+  static readonly code = 'ERR_DATA_FOLDER';
+  readonly code = DataFolderError.code;
+  override readonly name = 'DataFolderError';
+}
+
+/** Thrown when another process uses the folder. */
+export class DataFolderInUseError extends Error {
+  static readonly code = 'ERR_DATA_FOLDER_IN_USE';
+  readonly code = DataFolderInUseError.code;
+  override readonly name = 'DataFolderInUseError';
+}
+
+const LOCK_FILE = 'node.lock';
+
+/**
+ * What tells one run of a process number from another: its start time as the kernel counts it, on Linux. Elsewhere the
+ * process number alone has to do.
+ */
+async function incarnation(pid: number): Promise<string> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // Field 22, counted after the command name, which may itself hold spaces and parentheses.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+async function isHeld(text: string): Promise<number | undefined> {
+  const [pidText, started] = text.split(' ');
+  const pid = Number(pidText);
+  if (!Number.isInteger(pid) || pid < 1 || pid === process.pid) return undefined;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return undefined;
+  }
+  return (await incarnation(pid)) === (started ?? '') ? pid : undefined;
+}
+
+/** An opened data folder; release it when the process is done with it. */
+export class DataFolder {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Makes the folder if need be and takes its lock; a lock left by a process that is gone is taken over.
+   * Throws {@link DataFolderError} or {@link DataFolderInUseError}.
+   */
+  static async open(path: string): Promise<DataFolder> {
+    try {
+      await mkdir(path, { recursive: true });
+      await access(path, constants.W_OK);
+    } catch (cause) {
+      throw new DataFolderError(
+        `cannot write to the data folder ${path} (${(cause as NodeJS.ErrnoException).code ?? 'unknown'}): choose another with --dir`,
+        { cause },
+      );
+    }
+    const lock = join(path, LOCK_FILE);
+    const text = `${process.pid} ${await incarnation(process.pid)}`;
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        await writeFile(lock, text, { flag: 'wx' });
+        return new DataFolder(path);
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
+          throw new DataFolderError(`cannot write to the data folder ${path}: choose another with --dir`, { cause });
+        }
+        const holder = await isHeld(await readFile(lock, 'utf8').catch(() => ''));
+        if (holder !== undefined) {
+          throw new DataFolderInUseError(
+            `process ${holder} is already running in ${path}: stop it, or choose another folder with --dir`,
+          );
+        }
+        await rm(lock, { force: true });
+      }
+    }
+    throw new DataFolderInUseError(`another process is just starting in ${path}: choose another folder with --dir`);
+  }
+
+  /** A file or folder inside. */
+  join(...names: string[]): string {
+    return join(this.path, ...names);
+  }
+
+  /** Writes down where the node listens, for `alice status` and the like. */
+  async announce(endpoint: { pid: number; api: string; multiaddrs: readonly string[] }): Promise<void> {
+    const path = this.join(ENDPOINT_FILE);
+    const file = await open(`${path}.new`, 'w');
+    try {
+      await file.writeFile(`${JSON.stringify(endpoint, null, 1)}\n`);
+    } finally {
+      await file.close();
+    }
+    await rename(`${path}.new`, path);
+  }
+
+  /** Lets another process use the folder. */
+  async release(): Promise<void> {
+    await rm(this.join(ENDPOINT_FILE), { force: true });
+    await rm(this.join(LOCK_FILE), { force: true });
+  }
+}

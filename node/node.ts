@@ -1,0 +1,269 @@
+/**
+ * One running peer: network, blobs, blockchain, consensus and the HTTP API, started and stopped in the right order.
+ *
+ * Roles build on it; it knows nothing about tensors.
+ */
+import { ApiServer } from './api/server.ts';
+import type { NodeStatus, Role, WorkStatus } from './api/status.ts';
+import { version } from './api/version.ts';
+import { BlobExchange } from './blobs/exchange.ts';
+import { type BlobStore, openBlobStore } from './blobs/store.ts';
+import { Blockchain } from './blockchain/blockchain.ts';
+import { TransactionSender } from './blockchain/transaction-sender.ts';
+import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
+import type { Call } from './chain/transaction.ts';
+import { ConsensusService } from './consensus/service.ts';
+import type { DataFolder } from './data-folder.ts';
+import type { Identity } from './identity/identity.ts';
+import { signaturesReady } from './identity/signatures.ts';
+import type { Logger } from './log/logger.ts';
+import { TransactionRefusedError } from './mempool/errors.ts';
+import { createNetwork, type Network } from './network/network.ts';
+import { RoundHistory } from './round-history.ts';
+import { Store } from './store/store.ts';
+
+/** What a node is made of. */
+export interface NodeOptions {
+  readonly role: Role;
+  /** Name for people. */
+  readonly name: string;
+  readonly networkFile: NetworkFile;
+  readonly folder: DataFolder;
+  readonly identity: Identity;
+  /** Multiaddrs to listen on. */
+  readonly listen: readonly string[];
+  /** Multiaddrs to tell others instead; empty for those listened on. */
+  readonly announce: readonly string[];
+  readonly maxPeers: number;
+  readonly api: { readonly host: string; readonly port: number };
+  /** Most bytes of blobs on disk that are not pinned; the least recently used go first. */
+  readonly blobCapacityBytes: number;
+  readonly log: Logger;
+}
+
+/** Thrown when the ledger refused a call of this node. */
+export class CallFailedError extends Error {
+  static readonly code = 'ERR_CALL_FAILED';
+  readonly code = CallFailedError.code;
+  override readonly name = 'CallFailedError';
+}
+
+/** What a role adds to the status of its node. */
+export interface RoleStatus {
+  readonly work: WorkStatus;
+  readonly weightsRound: number | null;
+  readonly weightsRoot: string | null;
+}
+
+const NO_ROLE: RoleStatus = {
+  work: { activity: 'following the chain', tokensPerSecond: null, trainingLoss: null },
+  weightsRound: null,
+  weightsRoot: null,
+};
+
+/** True when all of a list of multiaddrs are loopback or private: then the DHT has to keep such addresses. */
+function isPrivate(multiaddrs: readonly string[]): boolean {
+  return multiaddrs.every((text) =>
+    /^\/(ip4\/(127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|0\.0\.0\.0)|ip6\/(::1|f[cd]))/.test(text),
+  );
+}
+
+export class AliceNode {
+  readonly options: NodeOptions;
+  readonly store: Store;
+  readonly blockchain: Blockchain;
+  readonly network: Network;
+  readonly blobStore: BlobStore;
+  readonly blobs: BlobExchange;
+  readonly consensus: ConsensusService;
+  readonly sender: TransactionSender;
+  readonly #api: ApiServer;
+  readonly #rounds: RoundHistory;
+  #roleStatus: () => RoleStatus = () => NO_ROLE;
+  #unsubscribe: (() => void)[] = [];
+
+  private constructor(parts: {
+    options: NodeOptions;
+    store: Store;
+    blockchain: Blockchain;
+    network: Network;
+    blobStore: BlobStore;
+  }) {
+    const { options, store, blockchain, network, blobStore } = parts;
+    const { identity, log, role } = options;
+    this.options = options;
+    this.store = store;
+    this.blockchain = blockchain;
+    this.network = network;
+    this.blobStore = blobStore;
+    this.blobs = new BlobExchange(network, blobStore, log.child('blobs'));
+    this.consensus = new ConsensusService(
+      {
+        networkId: blockchain.networkId,
+        parameters: blockchain.genesis.parameters.consensus,
+        signer: role === 'validator' ? { account: identity.signer, session: identity.session } : undefined,
+        directory: options.folder.join('consensus'),
+      },
+      {
+        application: blockchain,
+        gossip: network,
+        requests: network,
+        discovery: network,
+        logger: log.child('consensus'),
+      },
+    );
+    this.sender = new TransactionSender({
+      chain: blockchain,
+      signer: identity.signer,
+      publish: (encoded) => network.publish('transactions', encoded),
+    });
+    this.#rounds = new RoundHistory(blockchain);
+    this.#api = new ApiServer(options.api, {
+      status: () => this.status(),
+      account: (account) => {
+        const { balance, nextNonce } = blockchain.account(account);
+        return { balance, nonce: nextNonce };
+      },
+    });
+  }
+
+  /**
+   * Opens and starts everything. Throws the typed errors of its parts: a damaged store, another network's folder, a
+   * taken port. What was opened before a failure is closed again.
+   */
+  static async start(options: NodeOptions): Promise<AliceNode> {
+    await signaturesReady();
+    const { networkFile, folder, identity, log } = options;
+    const { genesis } = networkFile;
+    await using cleanup = new AsyncDisposableStack();
+    const store = Store.open({ path: folder.join('chain.sqlite'), genesisHash: genesisHash(genesis) });
+    cleanup.defer(() => store.close());
+    const blockchain = new Blockchain({ genesis }, { store });
+    const blobStore = await openBlobStore({ dir: folder.join('blobs'), capacityBytes: options.blobCapacityBytes });
+    cleanup.defer(() => blobStore.close());
+    const network = await createNetwork({
+      networkName: networkName(genesis),
+      privateKeySeed: identity.peerSeed(),
+      listen: options.listen,
+      announce: options.announce,
+      bootstrap: networkFile.bootstrap,
+      maxPeers: options.maxPeers,
+      privateNetwork: isPrivate(options.announce.length > 0 ? options.announce : options.listen),
+      log: log.child('network'),
+    });
+    const node = new AliceNode({ options, store, blockchain, network, blobStore });
+    await network.start();
+    cleanup.defer(() => network.stop());
+    await node.blobs.start();
+    cleanup.defer(() => node.blobs.stop());
+    await node.consensus.start();
+    cleanup.defer(() => node.consensus.stop());
+    node.#relayTransactions();
+    await node.#api.start();
+    await folder.announce({ pid: process.pid, api: node.#api.url, multiaddrs: network.multiaddrs() });
+    cleanup.move();
+    log.info(
+      {
+        role: options.role,
+        address: identity.address,
+        multiaddrs: network.multiaddrs(),
+        api: node.#api.url,
+      },
+      'node started',
+    );
+    return node;
+  }
+
+  /** Takes transactions from gossip into the mempool; what is refused is not passed on. */
+  #relayTransactions(): void {
+    this.#unsubscribe.push(
+      this.network.subscribe('transactions', (data) => {
+        try {
+          this.blockchain.submit(data);
+        } catch (error) {
+          if (error instanceof TransactionRefusedError) throw error.toGossip();
+          throw error;
+        }
+      }),
+    );
+  }
+
+  /** Lets a role add to the status. */
+  describeRole(status: () => RoleStatus): void {
+    this.#roleStatus = status;
+  }
+
+  /** Sends a call as a transaction of this node; resolves once a block holds it. Throws {@link CallFailedError}. */
+  async send(call: Call, options: { signal: AbortSignal }): Promise<void> {
+    const receipt = await this.sender.send(call, options);
+    if (receipt.error !== undefined) throw new CallFailedError(`the ledger refused ${call.tag}: ${receipt.error}`);
+  }
+
+  /** What the node tells about itself. Cheap: called twice a second. */
+  status(): NodeStatus {
+    const { options, blockchain, network } = this;
+    const { identity, networkFile } = options;
+    const { state } = blockchain;
+    const { account } = identity;
+    const traffic = network.status();
+    const round = state.round;
+    const epoch = state.epoch;
+    const reward = state.lastReward(account);
+    const { work, weightsRound, weightsRoot } = this.#roleStatus();
+    return {
+      role: options.role,
+      name: options.name,
+      version,
+      pid: process.pid,
+      network: networkName(networkFile.genesis),
+      address: identity.address,
+      peerId: network.peerId,
+      multiaddrs: network.multiaddrs(),
+      peers: traffic.peers,
+      bytesSent: traffic.bytesSent,
+      bytesReceived: traffic.bytesReceived,
+      residentBytes: process.memoryUsage.rss(),
+      chain: {
+        height: blockchain.height,
+        timeMs: Number(blockchain.lastTimeMs),
+        stateRoot: state.root,
+        modelRoot: state.modelRoot,
+        waitingTransactions: blockchain.waiting.transactions,
+        totalIssuance: state.supply.totalIssuance.toString(),
+        epochs: epoch.epoch - 1,
+        lastEpochTimeMs: Number(epoch.startTimeMs),
+        genesisTimeMs: networkFile.genesis.timeMs,
+      },
+      training: {
+        round: round.round,
+        phase: round.phase,
+        weightsRound,
+        weightsRoot,
+        rounds: this.#rounds.list(),
+      },
+      account: {
+        balance: state.account(account).balance.toString(),
+        lastReward:
+          reward === undefined
+            ? null
+            : {
+                epoch: reward.epoch,
+                units: reward.amount.toString(),
+                reason: `${((Number(reward.credit) / Number(reward.totalCredit)) * 100).toFixed(1)} % of the ${reward.role}s' credit in rounds ${reward.firstRound} to ${reward.lastRound}`,
+              },
+      },
+      work,
+    };
+  }
+
+  /** Stops everything, in the reverse order of the start. The folder is not released. */
+  async stop(): Promise<void> {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    await this.#api.stop();
+    await this.consensus.stop();
+    await this.blobs.stop();
+    await this.network.stop();
+    await this.blobStore.close();
+    this.store.close();
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * The miner: trains on the shards that the beacon gives it and submits what it learned, round after round.
+ */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { sampleWindows } from '../../corpus/shard/windows.ts';
+import type { ModelClient } from '../../kernels/session/model-client.ts';
+import type { BlobExchange } from '../../node/blobs/exchange.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import type { Genesis } from '../../node/chain/genesis.ts';
+import { domainHash, type Hash, hashBytes } from '../../node/chain/hash.ts';
+import { type Call, submissionCommitment, taskNonce } from '../../node/chain/transaction.ts';
+import { assignedShards } from '../../node/ledger/draw.ts';
+import { isActive } from '../../node/ledger/registry.ts';
+import type { LedgerState } from '../../node/ledger/state.ts';
+import type { Logger } from '../../node/log/logger.ts';
+import { pause } from '../pause.ts';
+import type { CorpusSource } from '../replica/corpus-source.ts';
+import type { ModelReplica } from '../replica/model-replica.ts';
+import { type TrainingLedger, untilState } from '../replica/training-ledger.ts';
+import { dropPending, loadPending, type PendingSubmission, savePending } from './pending-submission.ts';
+
+/** Sends a call as a transaction of this account and resolves once it is in a block. Throws when it was refused. */
+export type SendCall = (call: Call, options: { signal: AbortSignal }) => Promise<void>;
+
+export interface MinerComponents {
+  readonly genesis: Genesis;
+  readonly account: AccountId;
+  readonly ledger: TrainingLedger;
+  readonly replica: ModelReplica;
+  readonly corpus: CorpusSource;
+  readonly model: ModelClient;
+  readonly blobs: BlobExchange;
+  readonly send: SendCall;
+  readonly log: Logger;
+}
+
+export interface MinerInit {
+  /** Folder for what must survive a crash. */
+  readonly dir: string;
+  /** Free text about the device, registered with the account. */
+  readonly device: string;
+  /** Tokens of one sequence. */
+  readonly context: number;
+  /** Tests only: submit noise instead of what was trained. */
+  readonly adversary: 'none' | 'noise';
+}
+
+/** What the miner is doing, for status pages. */
+export interface MinerActivity {
+  readonly activity: string;
+  readonly tokensPerSecond: number | null;
+  readonly trainingLoss: number | null;
+}
+
+/** What was trained and not sent yet. */
+export const ERROR_FEEDBACK_FILE = 'error-feedback.bin';
+
+/** Pause after a round that failed for a reason outside (a blob nobody serves, say), before it is tried again. */
+const RETRY_DELAY_MS = 1000;
+
+export class Miner {
+  readonly #init: MinerInit;
+  readonly #components: MinerComponents;
+  readonly #stop = new AbortController();
+  #activity: MinerActivity = { activity: 'starting', tokensPerSecond: null, trainingLoss: null };
+  #running: Promise<void> | undefined;
+
+  constructor(init: MinerInit, components: MinerComponents) {
+    this.#init = init;
+    this.#components = components;
+  }
+
+  get activity(): MinerActivity {
+    return this.#activity;
+  }
+
+  /** Starts mining in the background. Failures of single rounds are logged and tried again; they never end the miner. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Ends after the present inner step. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { log } = this.#components;
+    while (!signal.aborted) {
+      try {
+        await this.#register(signal);
+        await this.#round(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn({ error: (error as Error).message }, 'this round failed; trying again');
+        await pause(RETRY_DELAY_MS, signal);
+      }
+    }
+  }
+
+  #show(activity: string, more: Partial<MinerActivity> = {}): void {
+    this.#activity = { ...this.#activity, ...more, activity };
+  }
+
+  async #register(signal: AbortSignal): Promise<void> {
+    const { account, ledger, send, log } = this.#components;
+    // A miner that was away for too long has to say that it is back; until then nobody waits for it.
+    if (isActive(ledger.state, account)) return;
+    this.#show('registering');
+    await send({ tag: 'registerMiner', value: { device: this.#init.device } }, { signal });
+    await untilState(ledger, (state) => isActive(state, account), { signal });
+    log.info({ account }, 'registered as a miner');
+  }
+
+  /** One round: train, commit, reveal, wait for the next. */
+  async #round(signal: AbortSignal): Promise<void> {
+    const { account, ledger, replica } = this.#components;
+    this.#show('waiting for a round');
+    const own = (state: LedgerState) => state.round.submissions.find((submission) => submission.account === account);
+    const opened = await untilState(
+      ledger,
+      (state) =>
+        (state.round.phase === 'train' && (own(state) !== undefined || state.round.expected.includes(account))) ||
+        (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined),
+      { signal },
+    );
+    let pending = await loadPending(this.#init.dir);
+    if (pending !== undefined && (pending.round !== opened.round.round || pending.beacon !== opened.round.beacon)) {
+      await dropPending(this.#init.dir);
+      pending = undefined;
+    }
+    if (own(opened) === undefined) {
+      if (pending === undefined) {
+        const caughtUp = await replica.catchUp({ signal });
+        if (caughtUp.round.round !== opened.round.round || caughtUp.round.beacon !== opened.round.beacon) return;
+        pending = await this.#train(caughtUp, signal);
+      }
+      if (!(await this.#commit(pending, opened, signal))) return;
+    }
+    if (pending !== undefined) await this.#reveal(pending, opened, signal);
+    this.#show('waiting for scores');
+    await untilState(
+      ledger,
+      (state) => state.round.round !== opened.round.round || state.round.beacon !== opened.round.beacon,
+      { signal },
+    );
+    await dropPending(this.#init.dir);
+    this.#report(opened.round.round);
+  }
+
+  /** Trains the assigned shards, stores and announces the submission. */
+  async #train(state: LedgerState, signal: AbortSignal): Promise<PendingSubmission> {
+    const { account, genesis, corpus, model, blobs, log } = this.#components;
+    const { round, beacon, modelRoot } = state.round;
+    const { training, rounds } = genesis.parameters;
+    this.#show(`round ${round}: fetching shards`);
+    const indices = assignedShards(beacon, account, genesis.corpus.trainingShards, rounds.shardsPerMiner);
+    const shards = await Promise.all(indices.map((index) => corpus.shard('training', index, { signal })));
+    const tokens = sampleWindows(shards, {
+      seed: hashBytes(domainHash('alice/training-windows/1', hashBytes(beacon), Buffer.from(account, 'hex'))),
+      count: training.maxInnerSteps * training.batchSequences,
+      context: this.#init.context,
+    });
+    const warmth = training.warmupRounds === 0 ? 1 : Math.min(1, round / training.warmupRounds);
+    const outcome = await model.train(
+      { tokens, learningRate: training.innerLearningRate * warmth },
+      {
+        signal,
+        onStep: ({ step, loss, tokensPerSecond }) =>
+          this.#show(`round ${round}: inner step ${step}`, { trainingLoss: loss, tokensPerSecond }),
+      },
+    );
+    if (this.#init.adversary === 'noise') await model.pretend(round);
+    this.#show(`round ${round}: compressing`, { tokensPerSecond: outcome.tokensPerSecond });
+    const bytes = await model.compress(
+      { round, author: account, modelRoot },
+      join(this.#init.dir, ERROR_FEEDBACK_FILE),
+    );
+    const cid = await blobs.publish(bytes, { signal });
+    log.info(
+      { round, steps: outcome.losses.length, loss: outcome.losses.at(-1), sizeBytes: bytes.length, cid },
+      'trained',
+    );
+    const salt = randomBytes(32).toString('hex');
+    const pending = { round, beacon, cid, sizeBytes: bytes.length, salt };
+    await savePending(this.#init.dir, pending);
+    return pending;
+  }
+
+  /** Commits. False when the round closed without this submission. */
+  async #commit(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<boolean> {
+    const { account, ledger, send, log } = this.#components;
+    const { round, modelRoot } = opened.round;
+    const beacon = pending.beacon as Hash;
+    const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
+    this.#show(`round ${round}: committing`);
+    const isOpen = (state: LedgerState) =>
+      state.round.round === round && state.round.beacon === beacon && state.round.phase === 'train';
+    if (!isOpen(ledger.state)) {
+      log.warn({ round }, 'the round closed before this submission was ready');
+      return false;
+    }
+    const commitment = submissionCommitment({
+      cid: pending.cid,
+      account,
+      nonce: taskNonce(beacon, account),
+      modelRoot,
+      salt,
+    });
+    await send({ tag: 'commitSubmission', value: { round, commitment } }, { signal });
+    return true;
+  }
+
+  /** Opens the commitment once the round asks for it. */
+  async #reveal(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<void> {
+    const { account, ledger, send, log } = this.#components;
+    const { round } = opened.round;
+    this.#show(`round ${round}: waiting to reveal`);
+    const state = await untilState(
+      ledger,
+      (next) => next.round.round !== round || next.round.phase !== 'train' || next.round.beacon !== pending.beacon,
+      { signal },
+    );
+    if (state.round.round !== round || state.round.phase !== 'reveal') {
+      log.warn({ round, phase: state.round.phase }, 'too late to reveal');
+      return;
+    }
+    if (state.round.submissions.find((submission) => submission.account === account)?.reveal !== undefined) return;
+    const { cid, sizeBytes } = pending;
+    const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
+    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt } }, { signal });
+  }
+
+  #report(round: number): void {
+    const { account, ledger, log } = this.#components;
+    const result = ledger.state.roundResult(round);
+    const own = result?.submissions.find((submission) => submission.account === account);
+    if (own === undefined) return;
+    log.info(
+      {
+        round,
+        accepted: own.accepted,
+        reason: own.reason,
+        score: own.score === undefined ? null : Number(own.score) / 1e9,
+      },
+      own.accepted ? 'submission accepted' : 'submission rejected',
+    );
+  }
+}

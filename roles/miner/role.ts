@@ -1,0 +1,56 @@
+/** The miner role: a node that trains. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TrainingNode, type TrainingNodeOptions } from '../training-node.ts';
+import { ERROR_FEEDBACK_FILE, Miner } from './miner.ts';
+
+export interface MinerRoleOptions extends TrainingNodeOptions {
+  /** Free text about the device, at most 64 bytes, public on the ledger. */
+  readonly device: string;
+  /** Tests only: submit noise instead of training. */
+  readonly adversary: 'none' | 'noise';
+}
+
+export class MinerRole {
+  readonly #options: MinerRoleOptions;
+  #parts: { training: TrainingNode; miner: Miner } | undefined;
+
+  constructor(options: MinerRoleOptions) {
+    this.#options = options;
+  }
+
+  get node() {
+    return this.#parts?.training.node;
+  }
+
+  async start(): Promise<void> {
+    const options = this.#options;
+    const training = await TrainingNode.start({ ...options, role: 'miner' });
+    const { node, replica, corpus, model, preset } = training;
+    const dir = options.folder.join('miner');
+    await mkdir(dir, { recursive: true });
+    await model.openErrorFeedback(join(dir, ERROR_FEEDBACK_FILE));
+    const miner = new Miner(
+      { dir, device: options.device, context: preset.context, adversary: options.adversary },
+      {
+        genesis: options.networkFile.genesis,
+        account: options.identity.account,
+        ledger: node.blockchain,
+        replica,
+        corpus,
+        model,
+        blobs: node.blobs,
+        send: (call, sendOptions) => node.send(call, sendOptions),
+        log: options.log.child('miner'),
+      },
+    );
+    this.#parts = { training, miner };
+    node.describeRole(() => ({ work: miner.activity, weightsRound: replica.round, weightsRoot: replica.root }));
+    miner.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#parts?.miner.stop();
+    await this.#parts?.training.stop();
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * The model replica: weights that follow the ledger.
+ *
+ * Round by round it applies the accepted submissions and compares the root of the result with the one the ledger
+ * recorded. It starts from what is on disk, else from the seed in genesis, else from the latest checkpoint; a replica
+ * that ends up with another root throws its weights away and starts again from a checkpoint.
+ */
+
+import type { ModelClient } from '../../kernels/session/model-client.ts';
+import type { BlobExchange } from '../../node/blobs/exchange.ts';
+import type { Genesis } from '../../node/chain/genesis.ts';
+import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
+import type { RoundResult } from '../../node/ledger/round-records.ts';
+import type { LedgerState } from '../../node/ledger/state.ts';
+import type { Logger } from '../../node/log/logger.ts';
+import type { TrainingLedger } from './training-ledger.ts';
+
+/** Thrown when applying a round gives another root than the validators agreed on, even from a fresh checkpoint. */
+export class DivergedError extends Error {
+  static readonly code = 'ERR_DIVERGED';
+  readonly code = DivergedError.code;
+  override readonly name = 'DivergedError';
+}
+
+/** Thrown when a round that is needed has left the ledger's window and no checkpoint covers it. */
+export class MissingHistoryError extends Error {
+  static readonly code = 'ERR_MISSING_HISTORY';
+  readonly code = MissingHistoryError.code;
+  override readonly name = 'MissingHistoryError';
+}
+
+export interface ModelReplicaComponents {
+  readonly genesis: Genesis;
+  readonly ledger: TrainingLedger;
+  readonly blobs: BlobExchange;
+  readonly model: ModelClient;
+  readonly log: Logger;
+}
+
+export interface ModelReplicaInit {
+  /** Where the weights are kept between runs. */
+  readonly weightsPath: string;
+  /** Bytes of the whole weights: 4 per parameter. */
+  readonly weightsBytes: number;
+  /** Largest submission that is fetched at all. */
+  readonly maxSubmissionBytes: number;
+}
+
+export class ModelReplica {
+  readonly #components: ModelReplicaComponents;
+  readonly #init: ModelReplicaInit;
+  #round: number | null = null;
+  #root: Hash | null = null;
+  /** Work on the weights happens one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(init: ModelReplicaInit, components: ModelReplicaComponents) {
+    this.#init = init;
+    this.#components = components;
+  }
+
+  /** Round after which the weights stand; null before {@link open}. */
+  get round(): number | null {
+    return this.#round;
+  }
+
+  /** Root of the weights; null before {@link open}. */
+  get root(): Hash | null {
+    return this.#root;
+  }
+
+  /** Loads weights from disk, or makes the initial ones from the seed. */
+  async open(): Promise<void> {
+    const { model, genesis, log } = this.#components;
+    const saved = await model.open(this.#init.weightsPath);
+    if (saved !== undefined) {
+      this.#round = saved.round;
+      this.#root = parseHash(saved.modelRoot);
+      log.info({ round: saved.round, modelRoot: saved.modelRoot }, 'weights read from disk');
+      return;
+    }
+    await this.#initialize(parseHash(genesis.modelRoot));
+  }
+
+  async #initialize(expected: Hash): Promise<void> {
+    const { model, genesis } = this.#components;
+    const root = parseHash(await model.initialize(hashBytes(parseHash(genesis.seed))));
+    if (root !== expected) {
+      throw new DivergedError(
+        `this machine computes other initial weights (${root.slice(0, 16)}) than the genesis says (${expected.slice(0, 16)})`,
+      );
+    }
+    this.#round = 0;
+    this.#root = root;
+  }
+
+  /**
+   * Brings the weights to those of the ledger's last settled round, the aggregation of the open one included once its
+   * scores are settled. Resolves with the state it caught up with.
+   */
+  async catchUp({ signal }: { signal: AbortSignal }): Promise<LedgerState> {
+    const turn = this.#turn.then(() => this.#catchUp(signal));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #catchUp(signal: AbortSignal): Promise<LedgerState> {
+    let restarted = false;
+    for (;;) {
+      signal.throwIfAborted();
+      const state = this.#components.ledger.state;
+      const target = state.round.phase === 'aggregate' ? state.round.round : state.round.round - 1;
+      if (this.#round === target) {
+        // In the aggregation phase the validators have not agreed on a root yet; before and after it they have.
+        if (state.round.phase === 'aggregate' || this.#root === state.round.modelRoot) return state;
+        if (restarted) throw new DivergedError(`the weights after round ${target} do not have the agreed root`);
+        this.#components.log.error({ round: target }, 'the weights do not have the agreed root: taking a checkpoint');
+        restarted = true;
+        await this.#restart(state, signal);
+        continue;
+      }
+      if (this.#round === null || this.#round > target) {
+        // Weights ahead of the ledger: this node's chain was reset, or its folder mixed up. Start from a known point.
+        await this.#restart(state, signal);
+        continue;
+      }
+      const result = state.roundResult(this.#round + 1);
+      if (result === undefined) {
+        if (state.checkpoint.round <= this.#round) {
+          throw new MissingHistoryError(
+            `round ${this.#round + 1} is not in the ledger any more and the latest checkpoint is of round ${state.checkpoint.round}`,
+          );
+        }
+        await this.#restart(state, signal);
+        continue;
+      }
+      try {
+        await this.#apply(result, signal);
+      } catch (error) {
+        if (restarted || !(error instanceof DivergedError)) throw error;
+        this.#components.log.error({ round: result.round }, error.message);
+        restarted = true;
+        await this.#restart(state, signal);
+      }
+    }
+  }
+
+  /** Takes the latest checkpoint as weights, or the initial weights where there is none yet. */
+  async #restart(state: LedgerState, signal: AbortSignal): Promise<void> {
+    const { blobs, model, log } = this.#components;
+    const { checkpoint } = state;
+    if (checkpoint.round === 0) {
+      await this.#initialize(checkpoint.modelRoot);
+      return;
+    }
+    log.info({ round: checkpoint.round, cid: checkpoint.cid }, 'downloading the weights');
+    const bytes = await blobs.fetch(checkpoint.cid, { maxBytes: this.#init.weightsBytes, signal });
+    const root = parseHash(await model.load(bytes, { handOver: true }));
+    if (root !== checkpoint.modelRoot) {
+      throw new DivergedError(`the checkpoint of round ${checkpoint.round} does not have the root the ledger recorded`);
+    }
+    this.#round = checkpoint.round;
+    this.#root = root;
+    await model.save(this.#init.weightsPath, checkpoint.round);
+  }
+
+  async #apply(result: RoundResult, signal: AbortSignal): Promise<void> {
+    const { blobs, model, log } = this.#components;
+    const accepted = result.submissions.filter((submission) => submission.accepted);
+    if (accepted.length > 0) {
+      const submissions = await Promise.all(
+        accepted.map(async ({ account, cid, score }) => ({
+          account,
+          weight: score ?? 0n,
+          bytes: await blobs.fetch(cid, { maxBytes: this.#init.maxSubmissionBytes, signal }),
+        })),
+      );
+      const identity = { round: result.round, modelRoot: result.modelRootBefore };
+      const root = parseHash(await model.aggregate(identity, submissions));
+      // From here on the worker holds the new weights, whatever else fails.
+      this.#round = result.round;
+      this.#root = root;
+      const agreed = this.#components.ledger.state.roundResult(result.round)?.modelRootAfter;
+      if (agreed !== undefined && agreed !== root) {
+        this.#round = null;
+        throw new DivergedError(
+          `round ${result.round} gives model root ${root.slice(0, 16)} here, but the validators agreed on ${agreed.slice(0, 16)}`,
+        );
+      }
+      await model.save(this.#init.weightsPath, result.round);
+      log.info({ round: result.round, modelRoot: root, submissions: accepted.length }, 'weights updated');
+    } else {
+      this.#round = result.round;
+    }
+  }
+
+  /** The weights as a blob that others can fetch: stored and announced. Returns its CID. */
+  async publish({ signal }: { signal: AbortSignal }): Promise<string> {
+    const { blobs, model } = this.#components;
+    return blobs.publish(await model.weights(), { signal });
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * What miners and validators have in common: a node, a model in its worker thread, the replica that keeps the weights
+ * in step with the ledger, and the corpus.
+ */
+import { availableParallelism } from 'node:os';
+import { updateLimits } from '../kernels/gradient/agf1.ts';
+import { tensorLayout } from '../kernels/model/layout.ts';
+import { type Preset, parsePreset } from '../kernels/model/preset.ts';
+import { ModelClient } from '../kernels/session/model-client.ts';
+import { AliceNode, type NodeOptions } from '../node/node.ts';
+import { CorpusSource } from './replica/corpus-source.ts';
+import { ModelReplica } from './replica/model-replica.ts';
+
+export interface TrainingNodeOptions extends NodeOptions {
+  /** Threads for computing; 0 takes all cores. */
+  readonly threads: number;
+}
+
+/** Started parts that a training role works with. */
+export class TrainingNode {
+  readonly node: AliceNode;
+  readonly model: ModelClient;
+  readonly replica: ModelReplica;
+  readonly corpus: CorpusSource;
+  readonly preset: Preset;
+  /** Largest submission that a well-behaved miner can make under the network's recipe. */
+  readonly maxSubmissionBytes: number;
+
+  private constructor(
+    parts: Pick<TrainingNode, 'node' | 'model' | 'replica' | 'corpus' | 'preset' | 'maxSubmissionBytes'>,
+  ) {
+    this.node = parts.node;
+    this.model = parts.model;
+    this.replica = parts.replica;
+    this.corpus = parts.corpus;
+    this.preset = parts.preset;
+    this.maxSubmissionBytes = parts.maxSubmissionBytes;
+  }
+
+  /** Starts the node and the model, and loads the weights. Throws InvalidPresetError, ModelJobError, what the node throws. */
+  static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
+    const { genesis } = options.networkFile;
+    const preset = parsePreset(genesis.preset);
+    const recipe = genesis.parameters.training;
+    const layout = tensorLayout(preset);
+    const { maxBytes: maxSubmissionBytes } = updateLimits(layout, recipe);
+    await using cleanup = new AsyncDisposableStack();
+    const node = await AliceNode.start(options);
+    cleanup.defer(() => node.stop());
+    const model = await ModelClient.start({ preset, recipe, threads: options.threads || availableParallelism() });
+    cleanup.defer(() => model.close());
+    const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
+    const replica = new ModelReplica(
+      { weightsPath: options.folder.join('weights.bin'), weightsBytes, maxSubmissionBytes },
+      { genesis, ledger: node.blockchain, blobs: node.blobs, model, log: options.log.child('replica') },
+    );
+    await replica.open();
+    const corpus = new CorpusSource({ genesis, blobs: node.blobs });
+    cleanup.move();
+    return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });
+  }
+
+  async stop(): Promise<void> {
+    await this.model.close();
+    await this.node.stop();
+  }
+}

@@ -1,0 +1,48 @@
+/** The validator role: a node that votes on blocks and scores submissions. */
+import { TrainingNode, type TrainingNodeOptions } from '../training-node.ts';
+import { Validator } from './validator.ts';
+
+export class ValidatorRole {
+  readonly #options: TrainingNodeOptions;
+  #parts: { training: TrainingNode; validator: Validator } | undefined;
+
+  constructor(options: TrainingNodeOptions) {
+    this.#options = options;
+  }
+
+  get node() {
+    return this.#parts?.training.node;
+  }
+
+  async start(): Promise<void> {
+    const options = this.#options;
+    const training = await TrainingNode.start({ ...options, role: 'validator' });
+    const { node, replica, corpus, model, preset, maxSubmissionBytes } = training;
+    const validator = new Validator(
+      { dir: options.folder.join('validator'), context: preset.context, maxSubmissionBytes },
+      {
+        genesis: options.networkFile.genesis,
+        account: options.identity.account,
+        ledger: node.blockchain,
+        replica,
+        corpus,
+        model,
+        blobs: node.blobs,
+        send: (call, sendOptions) => node.send(call, sendOptions),
+        log: options.log.child('validator'),
+      },
+    );
+    this.#parts = { training, validator };
+    node.describeRole(() => ({
+      work: { ...validator.activity, trainingLoss: null },
+      weightsRound: replica.round,
+      weightsRoot: replica.root,
+    }));
+    validator.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#parts?.validator.stop();
+    await this.#parts?.training.stop();
+  }
+}

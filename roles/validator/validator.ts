@@ -1,0 +1,269 @@
+/**
+ * The validator's scoring duty: measure each submission of a round on data drawn after the reveal, commit to the
+ * scores, reveal them, compute the new weights and attest their root. Voting on blocks is the node's own business.
+ */
+import { randomBytes } from 'node:crypto';
+import type { ModelClient } from '../../kernels/session/model-client.ts';
+import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
+import type { SubmissionScore } from '../../kernels/session/scoring.ts';
+import type { BlobExchange } from '../../node/blobs/exchange.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import type { Genesis } from '../../node/chain/genesis.ts';
+import { type Call, scoresCommitment, type Verdict } from '../../node/chain/transaction.ts';
+import { type ScoringSequence, scoringDraw } from '../../node/ledger/draw.ts';
+import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
+import type { LedgerState, RoundView } from '../../node/ledger/state.ts';
+import type { Logger } from '../../node/log/logger.ts';
+import { pause } from '../pause.ts';
+import type { CorpusSource } from '../replica/corpus-source.ts';
+import type { ModelReplica } from '../replica/model-replica.ts';
+import { type TrainingLedger, untilState } from '../replica/training-ledger.ts';
+import { loadScores, type PendingScores, saveScores } from './pending-scores.ts';
+
+export interface ValidatorComponents {
+  readonly genesis: Genesis;
+  readonly account: AccountId;
+  readonly ledger: TrainingLedger;
+  readonly replica: ModelReplica;
+  readonly corpus: CorpusSource;
+  readonly model: ModelClient;
+  readonly blobs: BlobExchange;
+  /** Sends a call as a transaction of this account; resolves once it is in a block, throws when it was refused. */
+  readonly send: (call: Call, options: { signal: AbortSignal }) => Promise<void>;
+  readonly log: Logger;
+}
+
+export interface ValidatorInit {
+  /** Folder for what must survive a crash. */
+  readonly dir: string;
+  /** Tokens of one sequence. */
+  readonly context: number;
+  /** Largest submission that is fetched at all. */
+  readonly maxSubmissionBytes: number;
+}
+
+/** What the validator is doing, for status pages. */
+export interface ValidatorActivity {
+  readonly activity: string;
+  readonly tokensPerSecond: number | null;
+}
+
+/** Scores are integers of 10^-9 nat, so that a gain of 0.001 keeps six digits. */
+const NANO = 1e9;
+const RETRY_DELAY_MS = 1000;
+/** Share of the scoring deadline that fetching one submission may take before it counts as unavailable. */
+const FETCH_SHARE = 0.4;
+
+/** Bytes of a submission, with its author as the ledger names it. */
+type FetchedSubmission = EncodedSubmission & { readonly account: AccountId };
+
+const toNano = (nats: number) => BigInt(Math.round(nats * NANO));
+
+const verdict = (score: SubmissionScore): Verdict =>
+  score.kind === 'scored' ? { tag: 'scored', value: toNano(score.gain) } : { tag: 'malformed', value: undefined };
+
+export class Validator {
+  readonly #init: ValidatorInit;
+  readonly #components: ValidatorComponents;
+  readonly #stop = new AbortController();
+  #activity: ValidatorActivity = { activity: 'starting', tokensPerSecond: null };
+  #running: Promise<void> | undefined;
+
+  constructor(init: ValidatorInit, components: ValidatorComponents) {
+    this.#init = init;
+    this.#components = components;
+  }
+
+  get activity(): ValidatorActivity {
+    return this.#activity;
+  }
+
+  /** Starts scoring in the background. Failures are logged and tried again; they never end the validator. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { log, ledger } = this.#components;
+    while (!signal.aborted) {
+      try {
+        const state = ledger.state;
+        await this.#duty(state, signal);
+        await untilState(ledger, (next) => next.height > state.height, { signal });
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn({ error: (error as Error).message }, 'scoring failed; trying again');
+        await pause(RETRY_DELAY_MS, signal);
+      }
+    }
+  }
+
+  #show(activity: string, tokensPerSecond = this.#activity.tokensPerSecond): void {
+    this.#activity = { activity, tokensPerSecond };
+  }
+
+  /** Does what the open round asks of this validator now, if anything. */
+  async #duty(state: LedgerState, signal: AbortSignal): Promise<void> {
+    const { account } = this.#components;
+    switch (state.round.phase) {
+      case 'train':
+        await this.#components.replica.catchUp({ signal });
+        this.#show('waiting for submissions');
+        return;
+      case 'reveal':
+        this.#show('fetching submissions');
+        await this.#fetchAll(state.round.submissions, signal);
+        return;
+      case 'score':
+        if (!state.round.scorers.includes(account)) await this.#score(state, signal);
+        return;
+      case 'scoreReveal':
+        if (state.round.scorers.includes(account) && !state.round.revealedScorers.includes(account)) {
+          await this.#reveal(state, signal);
+        }
+        return;
+      case 'aggregate':
+        await this.#attest(signal);
+        return;
+    }
+  }
+
+  /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
+  #fetchAll(submissions: readonly SubmissionRecord[], signal: AbortSignal): Promise<(FetchedSubmission | undefined)[]> {
+    const { blobs, genesis, log } = this.#components;
+    const timeoutMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
+    return Promise.all(
+      submissions.map(async ({ account, reveal }) => {
+        if (reveal === undefined || reveal.sizeBytes > this.#init.maxSubmissionBytes) return undefined;
+        try {
+          const bytes = await blobs.fetch(reveal.cid, {
+            maxBytes: Math.min(reveal.sizeBytes, this.#init.maxSubmissionBytes),
+            signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+          });
+          return { account, bytes };
+        } catch (error) {
+          if (signal.aborted) throw error;
+          log.warn({ account, cid: reveal.cid, error: (error as Error).message }, 'a submission cannot be fetched');
+          return undefined;
+        }
+      }),
+    );
+  }
+
+  async #score(state: LedgerState, signal: AbortSignal): Promise<void> {
+    const { account, send, log } = this.#components;
+    const { round } = state.round;
+    const drawBeacon = state.round.drawBeacon;
+    if (drawBeacon === undefined) return;
+    let pending = await loadScores(this.#init.dir);
+    if (pending === undefined || pending.round !== round || pending.drawBeacon !== drawBeacon) {
+      pending = await this.#measure(state, drawBeacon, signal);
+      await saveScores(this.#init.dir, pending);
+    }
+    const commitment = scoresCommitment({ ...pending, validator: account });
+    const current = this.#components.ledger.state.round;
+    if (current.round !== round || current.phase !== 'score') {
+      log.warn({ round }, 'scoring took longer than the round waited');
+      return;
+    }
+    this.#show(`round ${round}: committing scores`);
+    await send({ tag: 'commitScores', value: { round, commitment } }, { signal });
+  }
+
+  async #measure(
+    state: LedgerState,
+    drawBeacon: NonNullable<RoundView['drawBeacon']>,
+    signal: AbortSignal,
+  ): Promise<PendingScores> {
+    const { account, genesis, replica, model, log } = this.#components;
+    const { round, modelRoot } = state.round;
+    const { corpus, parameters } = genesis;
+    await replica.catchUp({ signal });
+    if (replica.root !== modelRoot) throw new Error(`the weights are not those of round ${round}`);
+    this.#show(`round ${round}: fetching submissions`);
+    const revealed = state.round.submissions.filter(({ reveal }) => reveal !== undefined);
+    const fetched = await this.#fetchAll(revealed, signal);
+    const draw = scoringDraw(drawBeacon, account, {
+      heldOutShards: corpus.heldOutShards,
+      unassigned: state.unassignedShards,
+      sequences: parameters.rounds.scoringSequences,
+    });
+    const tokens = await this.#sequences(draw, signal);
+    this.#show(`round ${round}: scoring ${revealed.length} submissions`);
+    const startedMs = performance.now();
+    const outcome = await model.score(
+      { round, modelRoot },
+      {
+        tokens,
+        heldOutSequences: draw.filter(({ source }) => source === 'heldOut').length,
+        submissions: fetched.flatMap((submission) => (submission === undefined ? [] : [submission])),
+      },
+      { signal },
+    );
+    const verdictOf = new Map<AccountId, Verdict>();
+    let next = 0;
+    for (const submission of fetched) {
+      if (submission !== undefined) verdictOf.set(submission.account, verdict(outcome.scores[next++]));
+    }
+    this.#show(`round ${round}: scored`, outcome.tokensPerSecond);
+    log.info(
+      { round, heldOutLoss: outcome.heldOutLoss, milliseconds: Math.round(performance.now() - startedMs) },
+      'scored the round',
+    );
+    return {
+      round,
+      drawBeacon,
+      salt: new Uint8Array(randomBytes(32)),
+      heldOutLoss: toNano(outcome.heldOutLoss),
+      scores: revealed.map(({ account: miner }) => ({
+        miner,
+        verdict: verdictOf.get(miner) ?? { tag: 'unavailable', value: undefined },
+      })),
+    };
+  }
+
+  /** Tokens of the drawn sequences, row-major [sequences, context + 1]. */
+  async #sequences(draw: readonly ScoringSequence[], signal: AbortSignal): Promise<Int32Array> {
+    const width = this.#init.context + 1;
+    const tokens = new Int32Array(draw.length * width);
+    for (const [row, { source, shard: index, offsetSeed }] of draw.entries()) {
+      const { tokens: shardTokens } = await this.#components.corpus.shard(source, index, { signal });
+      const start = offsetSeed % (shardTokens.length - width + 1);
+      tokens.set(shardTokens.subarray(start, start + width), row * width);
+    }
+    return tokens;
+  }
+
+  async #reveal(state: LedgerState, signal: AbortSignal): Promise<void> {
+    const { send, log } = this.#components;
+    const { round } = state.round;
+    const pending = await loadScores(this.#init.dir);
+    if (pending === undefined || pending.round !== round || pending.drawBeacon !== state.round.drawBeacon) {
+      log.error({ round }, 'the committed scores are lost: they cannot be revealed');
+      return;
+    }
+    const { salt, heldOutLoss, scores } = pending;
+    this.#show(`round ${round}: revealing scores`);
+    await send({ tag: 'revealScores', value: { round, salt, heldOutLoss, scores } }, { signal });
+  }
+
+  /** Computes the weights after the round and states their root. */
+  async #attest(signal: AbortSignal): Promise<void> {
+    const { account, replica, send } = this.#components;
+    this.#show('computing the new weights');
+    const state = await replica.catchUp({ signal });
+    if (state.round.phase !== 'aggregate' || replica.root === null) return;
+    const { round, attestations, checkpointDue } = state.round;
+    const own = attestations.find(({ validator }) => validator === account);
+    if (own?.modelRoot === replica.root) return;
+    const checkpoint = checkpointDue ? await replica.publish({ signal }) : '';
+    this.#show(`round ${round}: attesting the new weights`);
+    await send({ tag: 'attestModel', value: { round, modelRoot: replica.root, checkpoint } }, { signal });
+  }
+}
