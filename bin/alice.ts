@@ -14,6 +14,7 @@ try {
     // Commander has printed its message, or the help that was asked for.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
   } else {
-    process.exitCode = reportFailure(error);
+    // Not by running out of work: the channel to a parent, or a half-started part, may keep the process alive.
+    process.exit(await reportFailure(error));
   }
 }

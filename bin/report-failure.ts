@@ -34,7 +34,7 @@ const codeOf = (error: unknown): string =>
  * Prints the error to standard error and returns the exit code. Errors with a code are expected ones and get one line;
  * anything else is a defect of this program and is shown with its stack. A parent process is told as well.
  */
-export function reportFailure(error: unknown): number {
+export async function reportFailure(error: unknown): Promise<number> {
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
   const advice = ADVICE[code];
@@ -45,6 +45,6 @@ export function reportFailure(error: unknown): number {
     const stack = error instanceof Error ? error.stack : message;
     process.stderr.write(`alice: unexpected error, please report it\n${stack}\n`);
   }
-  tellParent({ type: 'failed', code: code === '' ? 'ERR_UNEXPECTED' : code, message: line });
+  await tellParent({ type: 'failed', code: code === '' ? 'ERR_UNEXPECTED' : code, message: line });
   return error instanceof CheckFailedError ? 1 : 2;
 }

@@ -20,7 +20,6 @@ export class BootstrapRole {
   readonly #options: BootstrapRoleOptions;
   readonly #stop = new AbortController();
   #node: AliceNode | undefined;
-  #announcing: Promise<void> = Promise.resolve();
 
   constructor(options: BootstrapRoleOptions) {
     this.#options = options;
@@ -37,21 +36,17 @@ export class BootstrapRole {
     const node = await AliceNode.start({ ...options, role: 'bootstrap' });
     this.#node = node;
     if (options.corpusFolder === undefined) return;
-    const components = { blobs: node.blobs, log: options.log.child('corpus') };
-    const { manifestCid, announced } = await seedCorpus(options.corpusFolder, components, {
-      signal: this.#stop.signal,
-    });
+    const components = { store: node.blobStore, announcer: node.announcer };
+    const manifestCid = await seedCorpus(options.corpusFolder, components, { signal: this.#stop.signal });
     if (manifestCid !== genesis.corpus.manifest) {
       throw new OtherCorpusError(
         `the shards in ${options.corpusFolder} are not those of this network: give the folder they were built in`,
       );
     }
-    this.#announcing = announced;
   }
 
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#announcing;
     await this.#node?.stop();
   }
 }

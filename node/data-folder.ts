@@ -3,6 +3,7 @@
  */
 import { access, constants, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ENDPOINT_FILE } from './api/client.ts';
 
 /** Thrown when a data folder cannot be made or written. */
@@ -21,21 +22,27 @@ export class DataFolderInUseError extends Error {
 
 const LOCK_FILE = 'node.lock';
 
+/** How often, and how many times, a lock is looked at again: a process that was just killed takes a moment to go. */
+const LOCK_RETRY_MS = 100;
+const LOCK_ATTEMPTS = 20;
+
 /**
- * What tells one run of a process number from another: its start time as the kernel counts it, on Linux. Elsewhere the
- * process number alone has to do.
+ * What tells one run of a process number from another: its start time as the kernel counts it, on Linux; undefined when
+ * it is dead and only waits to be noticed. Elsewhere the process number alone has to do.
  */
-async function incarnation(pid: number): Promise<string> {
+async function incarnation(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // Field 22, counted after the command name, which may itself hold spaces and parentheses.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+    // Fields are counted after the command name, which may itself hold spaces and parentheses: state, then the 19th on.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : (fields[19] ?? '');
   } catch {
     return '';
   }
 }
 
-async function isHeld(text: string): Promise<number | undefined> {
+/** The living process that a lock names, or undefined. */
+async function holderOf(text: string): Promise<number | undefined> {
   const [pidText, started] = text.split(' ');
   const pid = Number(pidText);
   if (!Number.isInteger(pid) || pid < 1 || pid === process.pid) return undefined;
@@ -70,8 +77,8 @@ export class DataFolder {
       );
     }
     const lock = join(path, LOCK_FILE);
-    const text = `${process.pid} ${await incarnation(process.pid)}`;
-    for (let attempt = 0; attempt < 2; attempt++) {
+    const text = `${process.pid} ${(await incarnation(process.pid)) ?? ''}`;
+    for (let attempt = 1; ; attempt++) {
       try {
         await writeFile(lock, text, { flag: 'wx' });
         return new DataFolder(path);
@@ -79,16 +86,18 @@ export class DataFolder {
         if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
           throw new DataFolderError(`cannot write to the data folder ${path}: choose another with --dir`, { cause });
         }
-        const holder = await isHeld(await readFile(lock, 'utf8').catch(() => ''));
-        if (holder !== undefined) {
-          throw new DataFolderInUseError(
-            `process ${holder} is already running in ${path}: stop it, or choose another folder with --dir`,
-          );
-        }
+      }
+      const holder = await holderOf(await readFile(lock, 'utf8').catch(() => ''));
+      if (holder === undefined) {
         await rm(lock, { force: true });
+      } else if (attempt < LOCK_ATTEMPTS) {
+        await pause(LOCK_RETRY_MS);
+      } else {
+        throw new DataFolderInUseError(
+          `process ${holder} is already running in ${path}: stop it, or choose another folder with --dir`,
+        );
       }
     }
-    throw new DataFolderInUseError(`another process is just starting in ${path}: choose another folder with --dir`);
   }
 
   /** A file or folder inside. */

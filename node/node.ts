@@ -6,6 +6,7 @@
 import { ApiServer } from './api/server.ts';
 import type { NodeStatus, Role, WorkStatus } from './api/status.ts';
 import { version } from './api/version.ts';
+import { Announcer } from './blobs/announcer.ts';
 import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
@@ -75,6 +76,7 @@ export class AliceNode {
   readonly network: Network;
   readonly blobStore: BlobStore;
   readonly blobs: BlobExchange;
+  readonly announcer: Announcer;
   readonly consensus: ConsensusService;
   readonly sender: TransactionSender;
   readonly #api: ApiServer;
@@ -97,6 +99,7 @@ export class AliceNode {
     this.network = network;
     this.blobStore = blobStore;
     this.blobs = new BlobExchange(network, blobStore, log.child('blobs'));
+    this.announcer = new Announcer(network, log.child('announcer'));
     this.consensus = new ConsensusService(
       {
         networkId: blockchain.networkId,
@@ -260,6 +263,7 @@ export class AliceNode {
   async stop(): Promise<void> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     await this.#api.stop();
+    await this.announcer.stop();
     await this.consensus.stop();
     await this.blobs.stop();
     await this.network.stop();

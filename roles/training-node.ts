@@ -52,10 +52,17 @@ export class TrainingNode {
     const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
     const replica = new ModelReplica(
       { weightsPath: options.folder.join('weights.bin'), weightsBytes, maxSubmissionBytes },
-      { genesis, ledger: node.blockchain, blobs: node.blobs, model, log: options.log.child('replica') },
+      {
+        genesis,
+        ledger: node.blockchain,
+        blobs: node.blobs,
+        announcer: node.announcer,
+        model,
+        log: options.log.child('replica'),
+      },
     );
     await replica.open();
-    const corpus = new CorpusSource({ genesis, blobs: node.blobs });
+    const corpus = new CorpusSource({ genesis, blobs: node.blobs, announcer: node.announcer });
     cleanup.move();
     return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });
   }

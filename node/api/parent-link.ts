@@ -18,19 +18,23 @@ export function hasParent(): boolean {
   return process.send !== undefined && process.connected === true;
 }
 
-/** Sends one message; does nothing without a parent, or when the parent is just going away. */
-export function tellParent(message: ChildMessage): void {
-  if (!hasParent()) return;
-  process.send?.(message, undefined, {}, () => {
+/**
+ * Sends one message and resolves when it is on its way. Does nothing without a parent, or when the parent is just going
+ * away.
+ */
+export function tellParent(message: ChildMessage): Promise<void> {
+  if (!hasParent()) return Promise.resolve();
+  return new Promise((resolve) => {
     // A parent that dies between the check and the write is noticed through 'disconnect'.
+    process.send?.(message, undefined, {}, () => resolve());
   });
 }
 
 /** Reports `status()` now as ready and then regularly. Returns a function that stops it. */
 export function reportToParent(status: () => NodeStatus): () => void {
   if (!hasParent()) return () => {};
-  tellParent({ type: 'ready', status: status() });
-  const timer = setInterval(() => tellParent({ type: 'status', status: status() }), REPORT_INTERVAL_MS);
+  void tellParent({ type: 'ready', status: status() });
+  const timer = setInterval(() => void tellParent({ type: 'status', status: status() }), REPORT_INTERVAL_MS);
   return () => clearInterval(timer);
 }
 

@@ -36,6 +36,9 @@ const REQUEST_TIMEOUT_MS = 15_000;
 /** Head start of hints before the DHT is asked: with a good hint it need not be asked at all. */
 const HINT_HEAD_START_MS = 250;
 
+/** Connected peers asked at a time when nobody is known to have the blob. */
+const NEIGHBOURS_ASKED = 8;
+
 /** Pause between lookups: from, to. Grows while they bring nobody new. */
 const LOOKUP_MS = [200, 5_000] as const;
 
@@ -77,6 +80,8 @@ export class SwarmDownload {
   readonly #cid: string;
   readonly #options: FetchOptions;
   readonly #providers = new Map<PeerIdText, Provider>();
+  /** Position among the connected peers of those to ask next. */
+  #nextNeighbour = 0;
   #schedule = new ChunkSchedule([]);
   readonly #tasks = new Set<Promise<void>>();
   readonly #wakeups = new Set<() => void>();
@@ -145,10 +150,22 @@ export class SwarmDownload {
       await Promise.all([this.#cid, ...providersOf].map((cid) => this.#lookUpOne(cid, signal)));
       for (const peer of this.#providers.keys()) this.#meet(peer);
       for (const peer of hints) this.#meet(peer);
+      // Provider records are in other peers' memory and may be gone, after a restart of everything for instance.
+      if (this.#active() === 0) for (const peer of this.#neighbours()) this.#meet(peer);
       waitMs = this.#providers.size > before ? LOOKUP_MS[0] : Math.min(LOOKUP_MS[1], waitMs * 1.6);
       // With nobody to pull from, keep a brisk pace: someone may just have begun to provide.
       await pause(this.#active() === 0 ? Math.min(waitMs, 1_000) : waitMs, signal);
     }
+  }
+
+  /** A few connected peers, others at each call; none once they would crowd out peers that announced the blob. */
+  #neighbours(): PeerIdText[] {
+    if (this.#providers.size >= MAX_KNOWN_PROVIDERS / 2) return [];
+    const peers = this.#network.peers();
+    const start = this.#nextNeighbour;
+    this.#nextNeighbour += NEIGHBOURS_ASKED;
+    const count = Math.min(NEIGHBOURS_ASKED, peers.length);
+    return Array.from({ length: count }, (_, index) => peers[(start + index) % peers.length]);
   }
 
   async #lookUpOne(cid: string, signal: AbortSignal): Promise<void> {

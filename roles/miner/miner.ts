@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { sampleWindows } from '../../corpus/shard/windows.ts';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
+import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
@@ -31,6 +32,7 @@ export interface MinerComponents {
   readonly corpus: CorpusSource;
   readonly model: ModelClient;
   readonly blobs: BlobExchange;
+  readonly announcer: Announcer;
   readonly send: SendCall;
   readonly log: Logger;
 }
@@ -134,6 +136,7 @@ export class Miner {
     }
     if (own(opened) === undefined) {
       if (pending === undefined) {
+        this.#show('bringing the weights up to date');
         const caughtUp = await replica.catchUp({ signal });
         if (caughtUp.round.round !== opened.round.round || caughtUp.round.beacon !== opened.round.beacon) return;
         pending = await this.#train(caughtUp, signal);
@@ -153,7 +156,7 @@ export class Miner {
 
   /** Trains the assigned shards, stores and announces the submission. */
   async #train(state: LedgerState, signal: AbortSignal): Promise<PendingSubmission> {
-    const { account, genesis, corpus, model, blobs, log } = this.#components;
+    const { account, genesis, corpus, model, blobs, announcer, log } = this.#components;
     const { round, beacon, modelRoot } = state.round;
     const { training, rounds } = genesis.parameters;
     this.#show(`round ${round}: fetching shards`);
@@ -179,7 +182,8 @@ export class Miner {
       { round, author: account, modelRoot },
       join(this.#init.dir, ERROR_FEEDBACK_FILE),
     );
-    const cid = await blobs.publish(bytes, { signal });
+    const cid = await blobs.store.put(bytes, { signal });
+    announcer.announce(cid);
     log.info(
       { round, steps: outcome.losses.length, loss: outcome.losses.at(-1), sizeBytes: bytes.length, cid },
       'trained',

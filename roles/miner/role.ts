@@ -40,6 +40,7 @@ export class MinerRole {
         corpus,
         model,
         blobs: node.blobs,
+        announcer: node.announcer,
         send: (call, sendOptions) => node.send(call, sendOptions),
         log: options.log.child('miner'),
       },

@@ -5,6 +5,7 @@
 import { type PublishedCorpus, parsePublishedCorpus } from '../../corpus/publication.ts';
 import { checkShard, MAX_MANIFEST_BYTES } from '../../corpus/shard/manifest.ts';
 import { MAX_SHARD_BYTES, type Shard } from '../../corpus/shard/shard.ts';
+import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 
@@ -24,12 +25,14 @@ export class CorpusMismatchError extends Error {
 export class CorpusSource {
   readonly #genesis: Genesis;
   readonly #blobs: BlobExchange;
+  readonly #announcer: Announcer;
   #published: Promise<PublishedCorpus> | undefined;
   readonly #shards = new Map<string, Shard>();
 
-  constructor(init: { genesis: Genesis; blobs: BlobExchange }) {
+  constructor(init: { genesis: Genesis; blobs: BlobExchange; announcer: Announcer }) {
     this.#genesis = init.genesis;
     this.#blobs = init.blobs;
+    this.#announcer = init.announcer;
   }
 
   /** The published manifest, fetched once. Throws {@link CorpusMismatchError} when it contradicts genesis. */
@@ -54,6 +57,8 @@ export class CorpusSource {
     ) {
       throw new CorpusMismatchError('the published corpus manifest has other shards than the genesis says');
     }
+    // Whoever holds shards can be found by the manifest, also when the one that seeded them is gone.
+    this.#announcer.announce(corpus.manifest);
     return published;
   }
 

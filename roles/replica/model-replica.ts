@@ -7,6 +7,7 @@
  */
 
 import type { ModelClient } from '../../kernels/session/model-client.ts';
+import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
@@ -33,6 +34,7 @@ export interface ModelReplicaComponents {
   readonly genesis: Genesis;
   readonly ledger: TrainingLedger;
   readonly blobs: BlobExchange;
+  readonly announcer: Announcer;
   readonly model: ModelClient;
   readonly log: Logger;
 }
@@ -69,8 +71,9 @@ export class ModelReplica {
     return this.#root;
   }
 
-  /** Loads weights from disk, or makes the initial ones from the seed. */
+  /** Loads weights from disk, or makes the initial ones from the seed; offers to others again what it has for them. */
   async open(): Promise<void> {
+    this.#announceHeld();
     const { model, genesis, log } = this.#components;
     const saved = await model.open(this.#init.weightsPath);
     if (saved !== undefined) {
@@ -80,6 +83,16 @@ export class ModelReplica {
       return;
     }
     await this.#initialize(parseHash(genesis.modelRoot));
+  }
+
+  /** What a joiner needs and this node has: the latest checkpoint and the accepted submissions since. */
+  #announceHeld(): void {
+    const { blobs, announcer, ledger } = this.#components;
+    const { checkpoint, roundsSinceCheckpoint } = ledger.state;
+    const accepted = roundsSinceCheckpoint.flatMap(({ submissions }) => submissions.filter((item) => item.accepted));
+    for (const cid of [checkpoint.cid, ...accepted.map((submission) => submission.cid)]) {
+      if (cid !== '' && blobs.store.has(cid)) announcer.announce(cid);
+    }
   }
 
   async #initialize(expected: Hash): Promise<void> {
@@ -196,7 +209,9 @@ export class ModelReplica {
 
   /** The weights as a blob that others can fetch: stored and announced. Returns its CID. */
   async publish({ signal }: { signal: AbortSignal }): Promise<string> {
-    const { blobs, model } = this.#components;
-    return blobs.publish(await model.weights(), { signal });
+    const { blobs, announcer, model } = this.#components;
+    const cid = await blobs.store.put(await model.weights(), { signal });
+    announcer.announce(cid);
+    return cid;
   }
 }

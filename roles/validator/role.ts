@@ -28,6 +28,7 @@ export class ValidatorRole {
         corpus,
         model,
         blobs: node.blobs,
+        announcer: node.announcer,
         send: (call, sendOptions) => node.send(call, sendOptions),
         log: options.log.child('validator'),
       },

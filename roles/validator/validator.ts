@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
 import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
 import type { SubmissionScore } from '../../kernels/session/scoring.ts';
+import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
@@ -28,6 +29,7 @@ export interface ValidatorComponents {
   readonly corpus: CorpusSource;
   readonly model: ModelClient;
   readonly blobs: BlobExchange;
+  readonly announcer: Announcer;
   /** Sends a call as a transaction of this account; resolves once it is in a block, throws when it was refused. */
   readonly send: (call: Call, options: { signal: AbortSignal }) => Promise<void>;
   readonly log: Logger;
@@ -136,7 +138,7 @@ export class Validator {
 
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   #fetchAll(submissions: readonly SubmissionRecord[], signal: AbortSignal): Promise<(FetchedSubmission | undefined)[]> {
-    const { blobs, genesis, log } = this.#components;
+    const { blobs, announcer, genesis, log } = this.#components;
     const timeoutMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
     return Promise.all(
       submissions.map(async ({ account, reveal }) => {
@@ -146,6 +148,8 @@ export class Validator {
             maxBytes: Math.min(reveal.sizeBytes, this.#init.maxSubmissionBytes),
             signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
           });
+          // The author may leave; those who catch up later need it all the same.
+          announcer.announce(reveal.cid);
           return { account, bytes };
         } catch (error) {
           if (signal.aborted) throw error;

@@ -311,4 +311,16 @@ test(
   }),
 );
 
+test(
+  'a blob that nobody announced, or whose records are gone, is found by asking neighbours',
+  withPeers(async (peers) => {
+    const bootstrap = await Node.start(peers, 'bootstrap');
+    const [holder, seeker] = await Promise.all(['a', 'b'].map((name) => Node.start(peers, name, bootstrap)));
+    const bytes = sample(CHUNK_BYTES + 5, 9);
+    const cid = await holder!.blobs.store.put(bytes);
+    await seeker!.network.connect(holder!.network.multiaddrs()[0]!);
+    assert.ok(equal(await seeker!.blobs.fetch(cid, { timeoutMs: 20_000 }), bytes));
+  }),
+);
+
 test.run();

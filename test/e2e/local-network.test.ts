@@ -38,6 +38,12 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
   const base = await mkdtemp(join(tmpdir(), 'alice-e2e-'));
   const dir = join(base, 'net');
   const network = join(dir, 'network.json');
+  const started: AliceProcess[] = [];
+  const start = (...given: ConstructorParameters<typeof AliceProcess>) => {
+    const running = new AliceProcess(...given);
+    started.push(running);
+    return running;
+  };
   try {
     // A first run from nothing: it trains, agrees, and mints what the schedule says.
     const first = await alice('up', '--dir', dir, '--rounds', '3', ...TRAIN, '--json');
@@ -58,10 +64,10 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
     );
 
     // The same folder again: goes on where it was. A cheat joins by hand, knowing the network file only.
-    const second = new AliceProcess(['up', '--dir', dir, '--rounds', '0', ...TRAIN]);
+    const second = start(['up', '--dir', dir, '--rounds', '0', ...TRAIN]);
     await second.prints(/round (\d+) is open/, 60_000);
     assert.match(second.output, /round 4 is open/);
-    const cheat = new AliceProcess(['miner', '--network', network, '--dir', join(base, 'cheat')], {
+    const cheat = start(['miner', '--network', network, '--dir', join(base, 'cheat')], {
       ALICE_TEST_ADVERSARY: 'noise',
     });
     await second.prints(/\n\S* round 5 /, 60_000);
@@ -103,7 +109,10 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
     assert.is(last.validators.length, 4);
     assert.not(pids.some(isAlive), 'no process is left behind');
   } finally {
-    await rm(base, { recursive: true, force: true });
+    // A network whose `alice up` is killed ends by itself; the folder can go once the last process has let go of it.
+    for (const running of started) running.kill('SIGKILL');
+    await Promise.all(started.map((running) => running.finished));
+    await rm(base, { recursive: true, force: true, maxRetries: 50, retryDelay: 200 });
   }
 });
 
