@@ -66,16 +66,25 @@ test(
     const atB = collect(b, 'transactions');
     collect(a, 'transactions');
     await subscribed('transactions', [a, hub], [hub, a], [hub, b], [b, hub]);
+    // A peer passes messages on within its mesh, which forms at gossipsub's own heartbeat: wait until one went through.
+    let warmUps = 0;
+    await until(async () => {
+      warmUps += 1;
+      await a.publish('transactions', bytes(`warm-up ${warmUps}`));
+      return atB.length > 0;
+    }, 'the mesh carries messages from a to b');
+    const atBInEarnest = () => atB.filter((message) => !message.startsWith('warm-up'));
     for (const message of ['late', 'bug', 'good 1']) await a.publish('transactions', bytes(message));
-    await until(() => atB.length === 1, 'the good one arrives');
+    await until(() => atBInEarnest().length === 1, 'the good one arrives');
     assert.ok(hub.score(a.peerId) >= 0, 'nothing held against the sender');
     for (const message of ['bad 1', 'bad 2', 'good 2']) await a.publish('transactions', bytes(message));
-    await until(() => atB.length === 2, 'the next good one arrives');
-    assert.equal(atB, ['good 1', 'good 2']);
+    await until(() => atBInEarnest().length === 2, 'the next good one arrives');
+    assert.equal(atBInEarnest(), ['good 1', 'good 2']);
     // gossipsub keeps a score for one heartbeat before it computes it anew.
     await until(() => hub.score(a.peerId) < 0, 'the score falls');
-    const stats = hub.status().gossip.transactions;
-    assert.equal({ ...stats }, { published: 0, accepted: 2, ignored: 1, rejected: 2, dropped: 0, failed: 1 });
+    const { accepted, ...others } = hub.status().gossip.transactions;
+    assert.equal(others, { published: 0, ignored: 1, rejected: 2, dropped: 0, failed: 1 });
+    assert.ok(accepted >= atB.length, 'what was passed on was accepted');
     assert.equal([...hub.verdictCodes()].sort(), [
       ['transactions ERR_BAD', 2],
       ['transactions ERR_LATE', 1],
