@@ -9,43 +9,58 @@ import type { Announcer } from '../node/blobs/announcer.ts';
 import { blobCid } from '../node/blobs/manifest.ts';
 import type { BlobStore } from '../node/blobs/store.ts';
 
-/** The publication of a corpus folder: its bytes and their CID. Reads every shard once. */
+/** Thrown when the corpus folder is not the one that genesis names. */
+export class OtherCorpusError extends Error {
+  static readonly code = 'ERR_OTHER_CORPUS';
+  readonly code = OtherCorpusError.code;
+  override readonly name = 'OtherCorpusError';
+}
+
+/** The publication of a corpus folder: its bytes, their CID, and the CIDs of the shards. Reads every shard once. */
 export async function publishedCorpusOf(
   folder: string,
   manifest: Manifest,
-): Promise<{ bytes: Uint8Array; cid: string }> {
+): Promise<{ bytes: Uint8Array; cid: string; training: string[]; heldOut: string[] }> {
   const cids = async (entries: readonly ShardEntry[]) => {
     const list: string[] = [];
     for (const entry of entries) list.push(blobCid(await readFile(join(folder, entry.file))));
     return list;
   };
-  const bytes = encodePublishedCorpus({
-    manifest,
-    training: await cids(manifest.training),
-    heldOut: await cids(manifest.heldOut),
-  });
-  return { bytes, cid: blobCid(bytes) };
+  const training = await cids(manifest.training);
+  const heldOut = await cids(manifest.heldOut);
+  const bytes = encodePublishedCorpus({ manifest, training, heldOut });
+  return { bytes, cid: blobCid(bytes), training, heldOut };
 }
 
 /**
  * Puts a corpus folder into the blob store and has it announced, the manifest first: who has that is asked for shards as
- * well, so peers can start before the last shard is announced. Returns the CID of the published manifest.
+ * well, so peers can start before the last shard is announced. `expected` is the CID of the published manifest that
+ * genesis names; throws {@link OtherCorpusError} when it is another, before anything is stored.
  */
 export async function seedCorpus(
   folder: string,
   components: { readonly store: BlobStore; readonly announcer: Announcer },
-  { signal }: { signal: AbortSignal },
-): Promise<string> {
+  { expected, signal }: { expected: string; signal: AbortSignal },
+): Promise<void> {
   const { store, announcer } = components;
   const manifest = await readManifest(folder);
-  const { bytes, cid: manifestCid } = await publishedCorpusOf(folder, manifest);
-  const cids = [await store.put(bytes, { signal })];
-  for (const entry of [...manifest.training, ...manifest.heldOut]) {
+  const { bytes, cid: manifestCid, training, heldOut } = await publishedCorpusOf(folder, manifest);
+  if (manifestCid !== expected) {
+    throw new OtherCorpusError(
+      `the shards in ${folder} are not those of this network: give the folder they were built in`,
+    );
+  }
+  const shardCids = [...training, ...heldOut];
+  const cids = [manifestCid, ...shardCids];
+  // Before the first one is stored: a corpus that does not fit must fail, not push its own first shards out.
+  await store.pin(cids, 'corpus');
+  if (!store.has(manifestCid)) await store.put(bytes, { signal });
+  for (const [index, entry] of [...manifest.training, ...manifest.heldOut].entries()) {
+    signal.throwIfAborted();
+    if (store.has(shardCids[index])) continue;
     const shard = await readFile(join(folder, entry.file));
     checkShard(shard, manifest, entry);
-    cids.push(await store.put(shard, { signal }));
+    await store.put(shard, { signal });
   }
-  await store.pin(cids, 'corpus');
   for (const cid of cids) announcer.announce(cid);
-  return manifestCid;
 }

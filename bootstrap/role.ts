@@ -4,13 +4,6 @@
 import { AliceNode, type NodeOptions } from '../node/node.ts';
 import { seedCorpus } from './corpus-seeder.ts';
 
-/** Thrown when the corpus folder is not the one that genesis names. */
-export class OtherCorpusError extends Error {
-  static readonly code = 'ERR_OTHER_CORPUS';
-  readonly code = OtherCorpusError.code;
-  override readonly name = 'OtherCorpusError';
-}
-
 export interface BootstrapRoleOptions extends NodeOptions {
   /** Folder of shards to serve. */
   readonly corpusFolder: string | undefined;
@@ -29,7 +22,7 @@ export class BootstrapRole {
     return this.#node;
   }
 
-  /** Throws {@link OtherCorpusError}, what reading the corpus throws, and what the node throws. */
+  /** Throws OtherCorpusError, what reading the corpus throws, and what the node throws. */
   async start(): Promise<void> {
     const options = this.#options;
     const { genesis } = options.networkFile;
@@ -37,12 +30,8 @@ export class BootstrapRole {
     this.#node = node;
     if (options.corpusFolder === undefined) return;
     const components = { store: node.blobStore, announcer: node.announcer };
-    const manifestCid = await seedCorpus(options.corpusFolder, components, { signal: this.#stop.signal });
-    if (manifestCid !== genesis.corpus.manifest) {
-      throw new OtherCorpusError(
-        `the shards in ${options.corpusFolder} are not those of this network: give the folder they were built in`,
-      );
-    }
+    const { signal } = this.#stop;
+    await seedCorpus(options.corpusFolder, components, { expected: genesis.corpus.manifest, signal });
   }
 
   async stop(): Promise<void> {

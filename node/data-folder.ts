@@ -1,10 +1,11 @@
 /**
  * The data folder of a node: made on first use, used by one process at a time, and telling others where it listens.
  */
-import { access, constants, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, constants, link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ENDPOINT_FILE } from './api/client.ts';
+import { writeDurably } from './durable-file.ts';
 
 /** Thrown when a data folder cannot be made or written. */
 export class DataFolderError extends Error {
@@ -54,6 +55,20 @@ async function holderOf(text: string): Promise<number | undefined> {
   return (await incarnation(pid)) === (started ?? '') ? pid : undefined;
 }
 
+/** Removes a lock that holds this text; one that another process put there meanwhile goes back to its place. */
+async function discard(lock: string, text: string): Promise<void> {
+  const aside = `${lock}.${process.pid}`;
+  try {
+    await rename(lock, aside);
+  } catch (error) {
+    // Another process was faster.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  if ((await readFile(aside, 'utf8')) !== text) await link(aside, lock).catch(() => {});
+  await rm(aside, { force: true });
+}
+
 /** An opened data folder; release it when the process is done with it. */
 export class DataFolder {
   readonly path: string;
@@ -87,9 +102,13 @@ export class DataFolder {
           throw new DataFolderError(`cannot write to the data folder ${path}: choose another with --dir`, { cause });
         }
       }
-      const holder = await holderOf(await readFile(lock, 'utf8').catch(() => ''));
-      if (holder === undefined) {
-        await rm(lock, { force: true });
+      const found = await readFile(lock, 'utf8').catch((error: NodeJS.ErrnoException) => error.code ?? '');
+      if (found === 'ENOENT') continue;
+      const holder = await holderOf(found);
+      // An empty lock is just being written, or was left by a crash at that moment: time tells.
+      const abandoned = holder === undefined && (found !== '' || attempt >= LOCK_ATTEMPTS);
+      if (abandoned) {
+        await discard(lock, found);
       } else if (attempt < LOCK_ATTEMPTS) {
         await pause(LOCK_RETRY_MS);
       } else {
@@ -107,14 +126,7 @@ export class DataFolder {
 
   /** Writes down where the node listens, for `alice status` and the like. */
   async announce(endpoint: { pid: number; api: string; multiaddrs: readonly string[] }): Promise<void> {
-    const path = this.join(ENDPOINT_FILE);
-    const file = await open(`${path}.new`, 'w');
-    try {
-      await file.writeFile(`${JSON.stringify(endpoint, null, 1)}\n`);
-    } finally {
-      await file.close();
-    }
-    await rename(`${path}.new`, path);
+    await writeDurably(this.join(ENDPOINT_FILE), `${JSON.stringify(endpoint, null, 1)}\n`);
   }
 
   /** Lets another process use the folder. */

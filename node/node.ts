@@ -37,7 +37,7 @@ export interface NodeOptions {
   readonly announce: readonly string[];
   readonly maxPeers: number;
   readonly api: { readonly host: string; readonly port: number };
-  /** Most bytes of blobs on disk that are not pinned; the least recently used go first. */
+  /** Most bytes of blobs on disk; of those that are not pinned the least recently used go first. */
   readonly blobCapacityBytes: number;
   readonly log: Logger;
 }
@@ -141,7 +141,7 @@ export class AliceNode {
     await using cleanup = new AsyncDisposableStack();
     const store = Store.open({ path: folder.join('chain.sqlite'), genesisHash: genesisHash(genesis) });
     cleanup.defer(() => store.close());
-    const blockchain = new Blockchain({ genesis }, { store });
+    const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain') });
     const blobStore = await openBlobStore({ dir: folder.join('blobs'), capacityBytes: options.blobCapacityBytes });
     cleanup.defer(() => blobStore.close());
     const network = await createNetwork({
@@ -163,6 +163,7 @@ export class AliceNode {
     cleanup.defer(() => node.consensus.stop());
     node.#relayTransactions();
     await node.#api.start();
+    cleanup.defer(() => node.#api.stop());
     await folder.announce({ pid: process.pid, api: node.#api.url, multiaddrs: network.multiaddrs() });
     cleanup.move();
     log.info(

@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import * as v from 'valibot';
@@ -14,6 +14,7 @@ import { type Preset, presetByName, presetRecord } from '../../kernels/model/pre
 import { GENESIS_MESSAGE, type Genesis, type NetworkFile } from '../../node/chain/genesis.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import { DataFolderError } from '../../node/data-folder.ts';
+import { writeDurably } from '../../node/durable-file.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { publishedCorpusOf } from '../corpus-seeder.ts';
 import { localParameters } from './parameters.ts';
@@ -71,36 +72,44 @@ function seedBytes(purpose: string, seed: number): Uint8Array {
   return new Uint8Array(createHash('sha256').update(`alice/local-seed/1/${purpose}/${seed}`).digest());
 }
 
-async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(`${path}.new`, 'w');
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
+/** True when a folder holds nothing that is no part of a built corpus: such a one may be written to, and deleted. */
+async function isCorpusFolder(path: string): Promise<boolean> {
+  const names: string[] = await readdir(path).catch(() => ['']);
+  return names.every((name) => /^(manifest|inputs)\.json(\.tmp)?$|^\.building$|\.shard$/.test(name));
 }
 
-/** Deletes the network in the folder, after asking where there is someone to ask. */
-async function clear(options: LocalRunOptions, say: (line: string) => void): Promise<void> {
+/** True for what this command made in the folder of a local network; others may keep their own things there. */
+async function isOurs(dir: string, name: string): Promise<boolean> {
+  const path = join(dir, name);
+  if (/^(local-network\.json|network\.json\.new|local-network\.json\.new)$/.test(name)) return true;
+  if (name === NETWORK_FILE) return (await readFile(path, 'utf8').catch(() => '')).includes('"genesis"');
+  if (name === CORPUS_FOLDER) return isCorpusFolder(path);
+  if (!/^(bootstrap|(validator|miner)-\d+)$/.test(name)) return false;
+  return existsSync(join(path, 'keys')) || existsSync(join(path, 'output.log'));
+}
+
+/** Deletes the network in the folder and nothing else, after asking where there is someone to ask. */
+async function clear(options: LocalRunOptions, { say, signal }: PrepareContext): Promise<void> {
   const { dir } = options;
   const entries: string[] = await readdir(dir).catch(() => []);
   if (entries.length === 0) return;
-  if (!entries.includes(SETTINGS_FILE) && !entries.includes(NETWORK_FILE) && !entries.includes(CORPUS_FOLDER)) {
+  const ours: string[] = [];
+  for (const name of entries) if (await isOurs(dir, name)) ours.push(name);
+  if (ours.length === 0) {
     throw new LocalFolderError(`${dir} holds no local network: --fresh deletes nothing there; choose another --dir`);
   }
   if (process.stdin.isTTY && process.stderr.isTTY && !options.assumeYes) {
     const terminal = createInterface({ input: process.stdin, output: process.stderr });
     try {
-      const answer = await terminal.question(`delete the network in ${dir}, its keys and its weights? [y/N] `);
+      const question = `delete the network in ${dir}, its keys and its weights? [y/N] `;
+      const answer = await terminal.question(question, { signal });
       if (!/^y(es)?$/i.test(answer.trim())) throw new LocalFolderError('nothing was deleted; run without --fresh');
     } finally {
       terminal.close();
     }
   }
   say(`deleting ${dir}`);
-  await rm(dir, { recursive: true });
+  for (const name of ours) await rm(join(dir, name), { recursive: true });
 }
 
 async function readSettings(dir: string): Promise<Settings | undefined> {
@@ -222,7 +231,7 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
   const asked = askedFor(options);
   // Before anything is deleted or made: a misspelt preset is found at once.
   presetByName(asked.model ?? DEFAULTS.model);
-  if (options.fresh) await clear(options, context.say);
+  if (options.fresh) await clear(options, context);
   try {
     await mkdir(dir, { recursive: true });
   } catch (cause) {
@@ -234,6 +243,11 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
   const found = await readSettings(dir);
   let genesis: Genesis;
   if (found === undefined) {
+    if (existsSync(join(dir, CORPUS_FOLDER)) && !(await isCorpusFolder(join(dir, CORPUS_FOLDER)))) {
+      throw new LocalFolderError(
+        `${join(dir, CORPUS_FOLDER)} holds something else, and token shards would go there: choose another --dir`,
+      );
+    }
     genesis = await create(options, { ...DEFAULTS, ...asked }, context);
   } else {
     const difference = contradiction(found, asked);
@@ -281,9 +295,4 @@ function members(
 export async function writeNetworkFile(network: LocalNetwork, bootstrap: readonly string[]): Promise<void> {
   const file: NetworkFile = { genesis: network.genesis, bootstrap: [...bootstrap] };
   await writeDurably(join(network.dir, NETWORK_FILE), `${JSON.stringify(file, null, 1)}\n`);
-}
-
-/** True when the folder holds a local network. */
-export function holdsLocalNetwork(dir: string): boolean {
-  return existsSync(join(dir, SETTINGS_FILE));
 }

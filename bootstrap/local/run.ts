@@ -2,7 +2,7 @@
  * `alice up`: prepares a local network, runs it for a number of rounds or until Ctrl-C, and sums up.
  */
 import { join } from 'node:path';
-import { askNode, findEndpoints } from '../../node/api/client.ts';
+import { askNode, findEndpoints, NodeUnreachableError } from '../../node/api/client.ts';
 import type { AccountStatus } from '../../node/api/server.ts';
 import type { NodeStatus } from '../../node/api/status.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
@@ -66,19 +66,22 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
   const stopping = new AbortController();
   const interrupt = () => {
     // A second Ctrl-C ends at once; the children notice that their parent is gone and end too.
-    if (stopping.signal.aborted) process.exit(130);
+    if (stopping.signal.aborted) {
+      view?.close();
+      process.exit(130);
+    }
     stopping.abort();
   };
+  let view: View | undefined;
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
   const supervisor = new Supervisor();
-  let view: View | undefined;
   try {
     const network = await prepareLocalNetwork(options, { say, signal: stopping.signal });
     say(
       `starting ${1 + network.validators.length + network.miners.length} processes: 1 bootstrap, ${network.validators.length} validators, ${network.miners.length} miners`,
     );
-    view = live ? new TerminalView(process.stdout, options.rounds || null) : new LineView(say);
+    view = live ? new TerminalView(process.stdout) : new LineView(say);
     const shown = view;
     supervisor.on('notice', (line) => shown.notice(line));
     const history = new NetworkHistory();
@@ -101,6 +104,7 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
         });
       const openRound = () => Math.max(0, ...validators().map(({ training }) => training.round));
       const firstRound = openRound();
+      if (options.rounds > 0) shown.aimFor(firstRound + options.rounds - 1);
       const firstRoundMs = performance.now() - startedMs;
       shown.notice(
         `round ${firstRound} is open ${(firstRoundMs / 1000).toFixed(1)} s after the start; network file ${join(options.dir, 'network.json')}`,
@@ -115,13 +119,15 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
       // Miners first: without new work the validators come to rest at one height.
       await supervisor.stop(network.miners.map(({ name }) => name));
       await untilAgreement(supervisor, validators);
+      // Taken together: blocks go on while balances are asked for.
+      const atEnd = validators();
       const snapshot = await withBalances(history.observe(supervisor), network);
       shown.update(snapshot);
       const summary = summarize({
         snapshot,
         firstRound,
         lastRound: options.rounds === 0 ? null : firstRound + options.rounds - 1,
-        validators: validators(),
+        validators: atEnd,
         bootstrap: supervisor.status(network.bootstrap.name),
         elapsedMs: performance.now() - startedMs,
         firstRoundMs,
@@ -147,18 +153,27 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
   }
 }
 
-/** The picture with what the ledger says each miner has now: the miners have ended, and told what they knew before. */
+/**
+ * The picture with what the ledger says each miner has now: the miners have ended, and told what they knew before. The
+ * first validator that answers is asked; where none does, the picture stays as it is.
+ */
 async function withBalances(snapshot: Snapshot, network: LocalNetwork): Promise<Snapshot> {
-  const [validator] = network.validators;
-  const [endpoint] = await findEndpoints(validator.dir);
-  const miners = await Promise.all(
-    snapshot.miners.map(async (miner) => {
-      if (miner.address === '') return miner;
-      const { balance } = await askNode<AccountStatus>(endpoint, `/accounts/${miner.address}`);
-      return { ...miner, balance: BigInt(balance) };
-    }),
-  );
-  return { ...snapshot, miners };
+  for (const validator of network.validators) {
+    try {
+      const [endpoint] = await findEndpoints(validator.dir);
+      const miners = await Promise.all(
+        snapshot.miners.map(async (miner) => {
+          if (miner.address === '') return miner;
+          const { balance } = await askNode<AccountStatus>(endpoint, `/accounts/${miner.address}`);
+          return { ...miner, balance: BigInt(balance) };
+        }),
+      );
+      return { ...snapshot, miners };
+    } catch (error) {
+      if (!(error instanceof NodeUnreachableError)) throw error;
+    }
+  }
+  return snapshot;
 }
 
 /** Waits until all validators are at one height with one set of roots, or the time for it is over. */

@@ -92,6 +92,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     };
     this.#members.set(member.name, running);
     await mkdir(member.dir, { recursive: true });
+    if (running.stopping || options.signal?.aborted === true) {
+      running.state = 'stopped';
+      throw new MemberFailedError(`${member.name}: stopped before it was started`);
+    }
     return this.#launch(running, options);
   }
 
@@ -99,6 +103,12 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     const { member } = running;
     const { command, leadingArguments } = selfCommand();
     const output = createWriteStream(join(member.dir, 'output.log'), { flags: 'a' });
+    // A full disk costs the member its log, not the network its supervisor.
+    output.on('error', (error) => {
+      this.emit('notice', `${member.name}: its output is not kept any more (${error.message})`);
+      child.stdout?.resume();
+      child.stderr?.resume();
+    });
     const child = spawn(command, [...leadingArguments, ...member.arguments], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, ALICE_LOG_FORMAT: 'json' },
@@ -138,8 +148,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
         this.emit('change', member.name);
       });
       child.once('error', (error) => fail(error.message));
+      // Not at 'exit': what it said last may still be in the pipes.
+      child.once('close', () => output.end());
       child.once('exit', (exitCode, exitSignal) => {
-        output.end();
         running.process = undefined;
         fail(running.failure ?? (exitSignal === null ? `exited with code ${exitCode}` : `ended by ${exitSignal}`));
         this.#ended(running, exitCode, exitSignal);

@@ -8,6 +8,8 @@ import type { Snapshot } from './snapshot.ts';
 export interface View {
   /** A new picture of the network. */
   update(snapshot: Snapshot): void;
+  /** Last round of this run, once it is known. */
+  aimFor(round: number): void;
   /** A line that stays. */
   notice(line: string): void;
   close(): void;
@@ -111,13 +113,12 @@ export function renderSnapshot(
 export class TerminalView implements View {
   readonly #out: NodeJS.WriteStream;
   readonly #startedMs = performance.now();
-  readonly #targetRound: number | null;
+  #targetRound: number | null = null;
   #drawnLines = 0;
   #lines: string[] = [];
 
-  constructor(out: NodeJS.WriteStream, targetRound: number | null) {
+  constructor(out: NodeJS.WriteStream) {
     this.#out = out;
-    this.#targetRound = targetRound;
     out.write('\x1b[?25l');
   }
 
@@ -125,6 +126,10 @@ export class TerminalView implements View {
     const width = Math.max(40, this.#out.columns ?? 100);
     this.#lines = renderSnapshot(snapshot, performance.now() - this.#startedMs, this.#targetRound, width - 1);
     this.#draw();
+  }
+
+  aimFor(round: number): void {
+    this.#targetRound = round;
   }
 
   notice(line: string): void {
@@ -179,6 +184,8 @@ export class LineView implements View {
       );
     }
   }
+
+  aimFor(): void {}
 
   notice(line: string): void {
     this.#write(`[${formatDuration(performance.now() - this.#startedMs)}] ${line}`);

@@ -69,15 +69,29 @@ export async function findEndpoints(dir: string): Promise<Endpoint[]> {
 /** GET of a node's API. Throws {@link NodeUnreachableError}, with the node's own message where it gave one. */
 export async function askNode<T>(endpoint: Endpoint, path: string): Promise<T> {
   let response: Response;
+  let body: unknown;
   try {
     response = await fetch(`${endpoint.api}${path}`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    body = await response.json();
   } catch (cause) {
     throw new NodeUnreachableError(`the node in ${endpoint.dir} (process ${endpoint.pid}) does not answer`, { cause });
   }
-  const body: unknown = await response.json();
   if (!response.ok) {
     const message = v.safeParse(v.object({ error: v.string() }), body);
     throw new NodeUnreachableError(message.success ? message.output.error : `the node answered ${response.status}`);
   }
   return body as T;
+}
+
+/** Like {@link askNode}, of the first node that answers. */
+export async function askAny<T>(endpoints: readonly Endpoint[], path: string): Promise<T> {
+  let failure: unknown = new NodeUnreachableError('there is no node to ask');
+  for (const endpoint of endpoints) {
+    try {
+      return await askNode<T>(endpoint, path);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
 }

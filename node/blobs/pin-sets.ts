@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { replaceFile } from './durable-file.ts';
+import { writeDurably } from '../durable-file.ts';
 
 const FILE = 'pins.json';
 const schema = v.record(v.string(), v.array(v.string()));
@@ -55,7 +55,7 @@ export class PinSets {
     const next = this.#writing.then(async () => {
       const content = Object.fromEntries([...this.#sets].map(([name, cids]) => [name, [...cids]]));
       const path = join(this.#dir, FILE);
-      await replaceFile(path, `${path}.tmp`, Buffer.from(JSON.stringify(content)));
+      await writeDurably(path, Buffer.from(JSON.stringify(content)), { temporary: `${path}.tmp` });
     });
     this.#writing = next.catch(() => {});
     return next;

@@ -9,9 +9,9 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncFolder, writeDurably } from '../durable-file.ts';
 import { ChunkBitmap } from './chunk-bitmap.ts';
 import { chunked } from './chunking.ts';
-import { readAt, replaceFile, syncDirectory, writeAt } from './durable-file.ts';
 import {
   BlobNotFoundError,
   BlobStoreFullError,
@@ -29,6 +29,7 @@ import {
   readManifest,
 } from './manifest.ts';
 import { PinSets } from './pin-sets.ts';
+import { readAt, writeAt } from './positioned-file.ts';
 
 /** The time of last use is written to disk at most this often per blob: it only has to order evictions. */
 const TOUCH_INTERVAL_MS = 60_000;
@@ -144,9 +145,9 @@ export class BlobStore {
       }
       await handle.sync();
       await this.#discardPart(manifest.cid);
-      await replaceFile(this.#path(manifest.cid, 'manifest'), this.#temporary(), manifest.encoded);
+      await writeDurably(this.#path(manifest.cid, 'manifest'), manifest.encoded, { temporary: this.#temporary() });
       await rename(temporary, this.#path(manifest.cid, 'blob'));
-      await syncDirectory(this.#dir);
+      await syncFolder(this.#dir);
       this.#adopt(manifest);
       return manifest.cid;
     } finally {
@@ -193,7 +194,7 @@ export class BlobStore {
     if (known === undefined) {
       await this.#makeRoom(manifest.size);
       this.#add(manifest, false, Date.now());
-      await replaceFile(this.#path(manifest.cid, 'manifest'), this.#temporary(), manifest.encoded);
+      await writeDurably(this.#path(manifest.cid, 'manifest'), manifest.encoded, { temporary: this.#temporary() });
     }
     const entry = this.#entries.get(manifest.cid);
     if (entry === undefined) throw new BlobNotFoundError(`${manifest.cid} was deleted meanwhile`);
@@ -381,7 +382,7 @@ export class BlobStore {
     // A `put` of the same bytes may have been faster.
     if (entry.complete) return;
     await rename(this.#path(cid, 'part'), this.#path(cid, 'blob'));
-    await syncDirectory(this.#dir);
+    await syncFolder(this.#dir);
     entry.complete = true;
     this.#used(cid);
   }

@@ -179,8 +179,6 @@ test(
     await first.blobs.stop();
     await first.blobs.store.close();
     await first.network.stop();
-    const served = honest.blobs.stats().chunksServed;
-    assert.ok(served >= 4 && served < 10, `${served} served before the abort`);
     const second = await Node.start(peers, 'fetcher', honest, dir);
     let firstReport: FetchProgress | undefined;
     const onProgress = (step: FetchProgress) => {
@@ -188,7 +186,12 @@ test(
     };
     assert.ok(equal(await second.blobs.fetch(cid, { onProgress }), bytes));
     assert.ok(firstReport!.chunks >= 4, 'starts with what was kept');
-    assert.is(honest.blobs.stats().chunksServed - served, 10 - firstReport!.chunks, 'only the rest was pulled');
+    assert.ok(firstReport!.chunks < 10, 'the abort came before the end');
+    const pulled = second.network.traffic().bytesReceived / CHUNK_BYTES;
+    assert.ok(
+      pulled < 10 - firstReport!.chunks + 0.9,
+      `${pulled} chunks' worth of bytes came, ${firstReport!.chunks} were kept`,
+    );
   }),
 );
 
@@ -247,6 +250,12 @@ test(
     await until(() => others.every(({ network }) => network.peers().length === 3), 'all connected');
     const bytes = sample(24 * CHUNK_BYTES, 12);
     const cid = await seeder.blobs.publish(bytes);
+    // A seeder with a slow line: without it the download is over before anyone has something to give.
+    const readChunk = seeder.blobs.store.readChunk.bind(seeder.blobs.store);
+    seeder.blobs.store.readChunk = async (...given) => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return readChunk(...given);
+    };
     const hints = [seeder, ...others].map(({ network }) => network.peerId);
     const results = await Promise.all(others.map(({ blobs }) => blobs.fetch(cid, { hints, announce: true })));
     assert.ok(results.every((result) => equal(result, bytes)));

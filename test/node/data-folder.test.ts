@@ -59,6 +59,28 @@ test('a lock whose process number went to another process is taken over', async 
   await folder.release();
 });
 
+test('a lock that is just being written is not taken over; one left empty by a crash is', async () => {
+  if (process.platform !== 'linux') return;
+  const lock = join(base, 'node.lock');
+  await writeFile(lock, '');
+  const opening = DataFolder.open(base);
+  const stat = await readFile(`/proc/${process.ppid}/stat`, 'utf8');
+  const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  // Long enough to be seen empty.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await writeFile(lock, `${process.ppid} ${started}`);
+  try {
+    await opening;
+    assert.unreachable('taken over');
+  } catch (error) {
+    assert.is((error as { code?: string }).code, 'ERR_DATA_FOLDER_IN_USE');
+  }
+  await writeFile(lock, '');
+  const folder = await DataFolder.open(base);
+  assert.match(await readFile(lock, 'utf8'), new RegExp(`^${process.pid} `));
+  await folder.release();
+});
+
 test('a folder that cannot be: a typed error that says what to do', async () => {
   await writeFile(join(base, 'file'), '');
   try {
