@@ -62,10 +62,13 @@ const NO_ROLE: RoleStatus = {
   weightsRoot: null,
 };
 
-/** True when all of a list of multiaddrs are loopback or private: then the DHT has to keep such addresses. */
+/**
+ * True when all of a list of multiaddrs are loopback or private, or stand for every interface of this machine: then the
+ * DHT has to keep such addresses.
+ */
 function isPrivate(multiaddrs: readonly string[]): boolean {
   return multiaddrs.every((text) =>
-    /^\/(ip4\/(127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|0\.0\.0\.0)|ip6\/(::1|f[cd]))/.test(text),
+    /^\/(ip4\/(127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|0\.0\.0\.0\/)|ip6\/(::1?\/|f[cd]))/.test(text),
   );
 }
 
@@ -151,7 +154,11 @@ export class AliceNode {
       announce: options.announce,
       bootstrap: networkFile.bootstrap,
       maxPeers: options.maxPeers,
-      privateNetwork: isPrivate(options.announce.length > 0 ? options.announce : options.listen),
+      // Most nodes listen on all interfaces: whether the network is a public one shows in its first addresses.
+      privateNetwork: isPrivate([
+        ...(options.announce.length > 0 ? options.announce : options.listen),
+        ...networkFile.bootstrap,
+      ]),
       log: log.child('network'),
     });
     const node = new AliceNode({ options, store, blockchain, network, blobStore });

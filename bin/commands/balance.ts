@@ -1,7 +1,7 @@
 /** `alice balance`: what an account has. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { askNode, findEndpoints } from '../../node/api/client.ts';
+import { askAny, findEndpoints } from '../../node/api/client.ts';
 import type { AccountStatus } from '../../node/api/server.ts';
 import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
@@ -15,8 +15,8 @@ export function addBalanceCommand(program: Command): void {
     .option('--json', 'print one JSON object')
     .action(async (address: string, options: { dir: string; json?: boolean }) => {
       accountFromAddress(address);
-      const [endpoint] = await findEndpoints(resolve(options.dir));
-      const account = await askNode<AccountStatus>(endpoint, `/accounts/${address}`);
+      const endpoints = await findEndpoints(resolve(options.dir));
+      const account = await askAny<AccountStatus>(endpoints, `/accounts/${address}`);
       process.stdout.write(
         options.json
           ? `${JSON.stringify({ address: account.address, units: account.balance, nonce: account.nonce })}\n`

@@ -26,11 +26,13 @@ interface RoleOptions extends ConfigFlags {
 /** What every role is: started once, stopped once. */
 interface RunnableRole {
   readonly node: AliceNode | undefined;
+  /** Resolves when a part that it cannot do without has failed for good. */
+  readonly failed?: Promise<Error> | undefined;
   start(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Blobs that are not pinned may take this much of the disk. */
+/** Blobs may take this much of the disk; of those that are not pinned the least recently used go first. */
 const BLOB_CAPACITY_BYTES = 8 * 1024 ** 3;
 
 const DESCRIPTIONS: Readonly<Record<Role, string>> = {
@@ -67,6 +69,7 @@ function makeRole(
 
 async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   const stopping = stopSignal();
+  let failure: Error | undefined;
   const { config } = configFromFlags(flags);
   const networkFile = await readNetworkFile(resolve(flags.network));
   const dir = resolve(config.dir);
@@ -110,11 +113,13 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
       const { node } = running;
       if (node === undefined) return;
       const endReports = reportToParent(() => node.status());
-      await new Promise<void>((done) => {
-        if (stopping.aborted) done();
-        stopping.addEventListener('abort', () => done(), { once: true });
+      const stopped = new Promise<undefined>((done) => {
+        if (stopping.aborted) done(undefined);
+        stopping.addEventListener('abort', () => done(undefined), { once: true });
       });
+      failure = await Promise.race([stopped, ...(running.failed === undefined ? [] : [running.failed])]);
       endReports();
+      if (failure !== undefined) log.error({ error: failure.message }, 'the model is gone: start this node again');
       log.info({ balance: formatAmount(BigInt(node.status().account.balance)) }, 'stopping');
     } finally {
       await running.stop();
@@ -123,8 +128,8 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
     log.close();
     await folder.release();
   }
-  // What is left is not ours to wait for (a pool of connections, say).
-  process.exit();
+  // What is left is not ours to wait for (a pool of connections, say). Whoever supervises this process may start it again.
+  process.exit(failure === undefined ? 0 : 2);
 }
 
 export function addRoleCommands(program: Command): void {

@@ -38,7 +38,12 @@ export function addStatusCommand(program: Command): void {
     .option('--json', 'print one JSON array')
     .action(async (options: { dir: string; json?: boolean }) => {
       const endpoints = await findEndpoints(resolve(options.dir));
-      const statuses = await Promise.all(endpoints.map((endpoint) => askNode<NodeStatus>(endpoint, '/status')));
+      const answers = await Promise.allSettled(endpoints.map((endpoint) => askNode<NodeStatus>(endpoint, '/status')));
+      const statuses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+      const failures = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : []));
+      // One node that does not answer hides nothing of the others.
+      if (statuses.length === 0) throw failures[0];
+      for (const failure of failures) process.stderr.write(`alice: ${(failure as Error).message}\n`);
       const text = options.json
         ? JSON.stringify(statuses)
         : statuses.map((status) => describe(status).join('\n')).join('\n\n');

@@ -95,7 +95,8 @@ async function clear(options: LocalRunOptions, { say, signal }: PrepareContext):
   if (entries.length === 0) return;
   const ours: string[] = [];
   for (const name of entries) if (await isOurs(dir, name)) ours.push(name);
-  if (ours.length === 0) {
+  // Folders of nodes alone may hold keys of another network.
+  if (!ours.some((name) => [SETTINGS_FILE, NETWORK_FILE, CORPUS_FOLDER].includes(name))) {
     throw new LocalFolderError(`${dir} holds no local network: --fresh deletes nothing there; choose another --dir`);
   }
   if (process.stdin.isTTY && process.stderr.isTTY && !options.assumeYes) {

@@ -54,6 +54,9 @@ export interface Snapshot {
   readonly bytesSent: number;
 }
 
+/** Rounds remembered, hours of a local network; the oldest are forgotten first. */
+const MAX_ROUNDS = 4096;
+
 /** Remembers what single status reports forget: rounds that left the window, counts per miner. */
 export class NetworkHistory {
   readonly #rounds = new Map<number, RoundStatus>();
@@ -69,6 +72,10 @@ export class NetworkHistory {
     const statuses = members.flatMap(({ status }) => (status === undefined ? [] : [status]));
     for (const status of statuses) {
       for (const round of status.training.rounds) this.#rounds.set(round.round, round);
+    }
+    for (const round of this.#rounds.keys()) {
+      if (this.#rounds.size <= MAX_ROUNDS) break;
+      this.#rounds.delete(round);
     }
     const rounds = this.rounds();
     const ahead = statuses.reduce<NodeStatus | undefined>(

@@ -41,6 +41,11 @@ export class ModelClient {
     return new ModelClient(await WorkerThread.start({ session, niceness }, options));
   }
 
+  /** Resolves when the thread ends without having been closed: no call succeeds after that. Never rejects. */
+  get failed(): Promise<Error> {
+    return this.#thread.failed;
+  }
+
   initialize(seed: Uint8Array, options: EngineCallOptions = {}): Promise<string> {
     return this.#thread.run('initialize', { seed }, options);
   }

@@ -33,6 +33,7 @@ export class WorkerThread {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   readonly #exited: Promise<void>;
+  readonly #failed = Promise.withResolvers<ModelWorkerExitedError>();
   #ended: ModelWorkerExitedError | undefined;
   #nextId = 1;
 
@@ -65,6 +66,11 @@ export class WorkerThread {
       throw error;
     }
     return new WorkerThread(worker);
+  }
+
+  /** Resolves when the thread ends by itself. */
+  get failed(): Promise<ModelWorkerExitedError> {
+    return this.#failed.promise;
   }
 
   /** Runs a job. Throws {@link ModelJobError}, {@link ModelWorkerExitedError}, {@link ModelWorkerBusyError}. */
@@ -125,7 +131,10 @@ export class WorkerThread {
   }
 
   #end(error: ModelWorkerExitedError): void {
-    this.#ended ??= error;
+    if (this.#ended === undefined) {
+      this.#ended = error;
+      this.#failed.resolve(error);
+    }
     for (const pending of this.#pending.values()) {
       pending.signal?.removeEventListener('abort', pending.onAbort);
       pending.reject(this.#ended);

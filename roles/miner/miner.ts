@@ -18,7 +18,7 @@ import type { Logger } from '../../node/log/logger.ts';
 import { pause } from '../pause.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
-import { type TrainingLedger, untilState } from '../replica/training-ledger.ts';
+import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
 import { dropPending, loadPending, type PendingSubmission, savePending } from './pending-submission.ts';
 
 /** Sends a call as a transaction of this account and resolves once it is in a block. Throws when it was refused. */
@@ -60,6 +60,12 @@ export const ERROR_FEEDBACK_FILE = 'error-feedback.bin';
 
 /** Pause after a round that failed for a reason outside (a blob nobody serves, say), before it is tried again. */
 const RETRY_DELAY_MS = 1000;
+
+/** True while the training phase of the round that `opened` shows goes on. */
+const isOpenFor =
+  ({ round: { round, beacon } }: LedgerState) =>
+  ({ round: open }: LedgerState) =>
+    open.round === round && open.beacon === beacon && open.phase === 'train';
 
 export class Miner {
   readonly #init: MinerInit;
@@ -119,16 +125,19 @@ export class Miner {
 
   /** One round: train, commit, reveal, wait for the next. */
   async #round(signal: AbortSignal): Promise<void> {
-    const { account, ledger, replica } = this.#components;
+    const { account, ledger, replica, log } = this.#components;
     this.#show('waiting for a round');
     const own = (state: LedgerState) => state.round.submissions.find((submission) => submission.account === account);
     const opened = await untilState(
       ledger,
       (state) =>
+        !isActive(state, account) ||
         (state.round.phase === 'train' && (own(state) !== undefined || state.round.expected.includes(account))) ||
         (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined),
       { signal },
     );
+    // It missed a round and nobody waits for it any more: it has to register again.
+    if (!isActive(opened, account)) return;
     let pending = await loadPending(this.#init.dir);
     if (pending !== undefined && (pending.round !== opened.round.round || pending.beacon !== opened.round.beacon)) {
       await dropPending(this.#init.dir);
@@ -139,7 +148,14 @@ export class Miner {
         this.#show('bringing the weights up to date');
         const caughtUp = await replica.catchUp({ signal });
         if (caughtUp.round.round !== opened.round.round || caughtUp.round.beacon !== opened.round.beacon) return;
-        pending = await this.#train(caughtUp, signal);
+        // A shard that nobody serves, or a slow machine, must not cost the rounds after this one.
+        pending = await whileState(ledger, isOpenFor(opened), (open) => this.#train(caughtUp, open, signal), {
+          signal,
+        });
+        if (pending === undefined) {
+          log.warn({ round: opened.round.round }, 'the round closed before this submission was ready');
+          return;
+        }
       }
       if (!(await this.#commit(pending, opened, signal))) return;
     }
@@ -154,14 +170,17 @@ export class Miner {
     this.#report(opened.round.round);
   }
 
-  /** Trains the assigned shards, stores and announces the submission. */
-  async #train(state: LedgerState, signal: AbortSignal): Promise<PendingSubmission> {
+  /**
+   * Trains the assigned shards, stores and announces the submission. `open` ends the part that can be given up; what was
+   * compressed has left the error feedback and is kept in any case.
+   */
+  async #train(state: LedgerState, open: AbortSignal, signal: AbortSignal): Promise<PendingSubmission> {
     const { account, genesis, corpus, model, blobs, announcer, log } = this.#components;
     const { round, beacon, modelRoot } = state.round;
     const { training, rounds } = genesis.parameters;
     this.#show(`round ${round}: fetching shards`);
     const indices = assignedShards(beacon, account, genesis.corpus.trainingShards, rounds.shardsPerMiner);
-    const shards = await Promise.all(indices.map((index) => corpus.shard('training', index, { signal })));
+    const shards = await Promise.all(indices.map((index) => corpus.shard('training', index, { signal: open })));
     const tokens = sampleWindows(shards, {
       seed: hashBytes(domainHash('alice/training-windows/1', hashBytes(beacon), Buffer.from(account, 'hex'))),
       count: training.maxInnerSteps * training.batchSequences,
@@ -171,7 +190,7 @@ export class Miner {
     const outcome = await model.train(
       { tokens, learningRate: training.innerLearningRate * warmth },
       {
-        signal,
+        signal: open,
         onStep: ({ step, loss, tokensPerSecond }) =>
           this.#show(`round ${round}: inner step ${step}`, { trainingLoss: loss, tokensPerSecond }),
       },
@@ -201,9 +220,7 @@ export class Miner {
     const beacon = pending.beacon as Hash;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
     this.#show(`round ${round}: committing`);
-    const isOpen = (state: LedgerState) =>
-      state.round.round === round && state.round.beacon === beacon && state.round.phase === 'train';
-    if (!isOpen(ledger.state)) {
+    if (!isOpenFor(opened)(ledger.state)) {
       log.warn({ round }, 'the round closed before this submission was ready');
       return false;
     }

@@ -2,9 +2,10 @@
  * What a miner must not forget between commit and reveal: kept on disk, so that a crash in between does not cost the
  * round.
  */
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { writeDurably } from '../../node/durable-file.ts';
 
 const pendingSchema = v.strictObject({
   round: v.pipe(v.number(), v.integer()),
@@ -23,15 +24,7 @@ const FILE = 'pending-submission.json';
 /** Keeps the submission; resolves after it is on disk. */
 export async function savePending(dir: string, pending: PendingSubmission): Promise<void> {
   await mkdir(dir, { recursive: true });
-  const temporary = join(dir, `${FILE}.new`);
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    await file.writeFile(JSON.stringify(pending));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, join(dir, FILE));
+  await writeDurably(join(dir, FILE), JSON.stringify(pending), { mode: 0o600 });
 }
 
 /** The kept submission, or undefined when there is none or it cannot be read: then the round is simply done again. */

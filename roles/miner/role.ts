@@ -28,8 +28,6 @@ export class MinerRole {
     const training = await TrainingNode.start({ ...options, role: 'miner' });
     const { node, replica, corpus, model, preset } = training;
     const dir = options.folder.join('miner');
-    await mkdir(dir, { recursive: true });
-    await model.openErrorFeedback(join(dir, ERROR_FEEDBACK_FILE));
     const miner = new Miner(
       { dir, device: options.device, context: preset.context, adversary: options.adversary },
       {
@@ -45,9 +43,17 @@ export class MinerRole {
         log: options.log.child('miner'),
       },
     );
+    // Known from here on, so that stop() ends what was started when the rest fails.
     this.#parts = { training, miner };
+    await mkdir(dir, { recursive: true });
+    await model.openErrorFeedback(join(dir, ERROR_FEEDBACK_FILE));
     node.describeRole(() => ({ work: miner.activity, weightsRound: replica.round, weightsRoot: replica.root }));
     miner.start();
+  }
+
+  /** See ModelClient. */
+  get failed() {
+    return this.#parts?.training.model.failed;
   }
 
   async stop(): Promise<void> {

@@ -8,6 +8,7 @@
 
 import type { ModelClient } from '../../kernels/session/model-client.ts';
 import type { Announcer } from '../../node/blobs/announcer.ts';
+import { FetchTimeoutError } from '../../node/blobs/errors.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
@@ -29,6 +30,11 @@ export class MissingHistoryError extends Error {
   readonly code = MissingHistoryError.code;
   override readonly name = 'MissingHistoryError';
 }
+
+/** Longest download of a submission before the ledger is looked at again: there may be a checkpoint by now. */
+const SUBMISSION_TIMEOUT_MS = 60_000;
+/** The same for a checkpoint, which is large: without a new chunk for this long. */
+const CHECKPOINT_STALL_MS = 60_000;
 
 export interface ModelReplicaComponents {
   readonly genesis: Genesis;
@@ -150,10 +156,13 @@ export class ModelReplica {
       try {
         await this.#apply(result, signal);
       } catch (error) {
-        if (restarted || !(error instanceof DivergedError)) throw error;
+        // Whoever had an old submission may be gone; a checkpoint after it makes it needless.
+        const { checkpoint } = this.#components.ledger.state;
+        const needless = error instanceof FetchTimeoutError && checkpoint.round >= result.round;
+        if (restarted || !(needless || error instanceof DivergedError)) throw error;
         this.#components.log.error({ round: result.round }, error.message);
         restarted = true;
-        await this.#restart(state, signal);
+        await this.#restart(this.#components.ledger.state, signal);
       }
     }
   }
@@ -167,7 +176,15 @@ export class ModelReplica {
       return;
     }
     log.info({ round: checkpoint.round, cid: checkpoint.cid }, 'downloading the weights');
-    const bytes = await blobs.fetch(checkpoint.cid, { maxBytes: this.#init.weightsBytes, signal });
+    const stalled = new AbortController();
+    const timer = setTimeout(() => stalled.abort(), CHECKPOINT_STALL_MS);
+    const bytes = await blobs
+      .fetch(checkpoint.cid, {
+        maxBytes: this.#init.weightsBytes,
+        signal: AbortSignal.any([signal, stalled.signal]),
+        onProgress: () => timer.refresh(),
+      })
+      .finally(() => clearTimeout(timer));
     const root = parseHash(await model.load(bytes, { handOver: true }));
     if (root !== checkpoint.modelRoot) {
       throw new DivergedError(`the checkpoint of round ${checkpoint.round} does not have the root the ledger recorded`);
@@ -185,7 +202,11 @@ export class ModelReplica {
         accepted.map(async ({ account, cid, score }) => ({
           account,
           weight: score ?? 0n,
-          bytes: await blobs.fetch(cid, { maxBytes: this.#init.maxSubmissionBytes, signal }),
+          bytes: await blobs.fetch(cid, {
+            maxBytes: this.#init.maxSubmissionBytes,
+            timeoutMs: SUBMISSION_TIMEOUT_MS,
+            signal,
+          }),
         })),
       );
       const identity = { round: result.round, modelRoot: result.modelRootBefore };

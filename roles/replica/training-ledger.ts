@@ -41,3 +41,34 @@ export function untilState(
     check();
   });
 }
+
+/**
+ * Does work for as long as `condition` holds after each block: its signal aborts when it no longer does. Resolves with the
+ * result, or undefined when the work was cut short. Throws what the work throws, and the signal's reason.
+ */
+export async function whileState<T>(
+  ledger: TrainingLedger,
+  condition: (state: LedgerState) => boolean,
+  work: (signal: AbortSignal) => Promise<T>,
+  { signal }: { signal: AbortSignal },
+): Promise<T | undefined> {
+  const over = new AbortController();
+  const either = AbortSignal.any([signal, over.signal]);
+  let changed = false;
+  const watching = untilState(ledger, (state) => !condition(state), { signal: either }).then(
+    () => {
+      changed = true;
+      over.abort();
+    },
+    () => {},
+  );
+  try {
+    return await work(either);
+  } catch (error) {
+    if (changed && !signal.aborted) return undefined;
+    throw error;
+  } finally {
+    over.abort();
+    await watching;
+  }
+}

@@ -1,11 +1,12 @@
 /**
  * Scores that a validator has committed to and must be able to reveal, also after a crash.
  */
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Verdict } from '../../node/chain/transaction.ts';
+import { writeDurably } from '../../node/durable-file.ts';
 
 const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 
@@ -44,14 +45,7 @@ export async function saveScores(dir: string, pending: PendingScores): Promise<v
       verdict: verdict.tag === 'scored' ? verdict.value.toString() : verdict.tag,
     })),
   });
-  const file = await open(join(dir, `${FILE}.new`), 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(join(dir, `${FILE}.new`), join(dir, FILE));
+  await writeDurably(join(dir, FILE), text, { mode: 0o600 });
 }
 
 /** The kept scores, or undefined when there are none or they cannot be read: then the round is scored again. */

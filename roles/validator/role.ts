@@ -42,6 +42,11 @@ export class ValidatorRole {
     validator.start();
   }
 
+  /** See ModelClient. */
+  get failed() {
+    return this.#parts?.training.model.failed;
+  }
+
   async stop(): Promise<void> {
     await this.#parts?.validator.stop();
     await this.#parts?.training.stop();

@@ -18,7 +18,7 @@ import type { Logger } from '../../node/log/logger.ts';
 import { pause } from '../pause.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
-import { type TrainingLedger, untilState } from '../replica/training-ledger.ts';
+import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
 import { loadScores, type PendingScores, saveScores } from './pending-scores.ts';
 
 export interface ValidatorComponents {
@@ -120,7 +120,13 @@ export class Validator {
         return;
       case 'reveal':
         this.#show('fetching submissions');
-        await this.#fetchAll(state.round.submissions, signal);
+        // Ahead of time, and no longer than there is: a blob that nobody serves must not take from the time for scoring.
+        await whileState(
+          this.#components.ledger,
+          ({ round }) => round.round === state.round.round && round.phase === 'reveal',
+          (open) => this.#fetchAll(state.round.submissions, open),
+          { signal },
+        );
         return;
       case 'score':
         if (!state.round.scorers.includes(account)) await this.#score(state, signal);
@@ -200,6 +206,8 @@ export class Validator {
     });
     const tokens = await this.#sequences(draw, signal);
     this.#show(`round ${round}: scoring ${revealed.length} submissions`);
+    const isTooLarge = (reveal: SubmissionRecord['reveal']) =>
+      reveal !== undefined && reveal.sizeBytes > this.#init.maxSubmissionBytes;
     const startedMs = performance.now();
     const outcome = await model.score(
       { round, modelRoot },
@@ -225,9 +233,9 @@ export class Validator {
       drawBeacon,
       salt: new Uint8Array(randomBytes(32)),
       heldOutLoss: toNano(outcome.heldOutLoss),
-      scores: revealed.map(({ account: miner }) => ({
+      scores: revealed.map(({ account: miner, reveal }) => ({
         miner,
-        verdict: verdictOf.get(miner) ?? { tag: 'unavailable', value: undefined },
+        verdict: verdictOf.get(miner) ?? { tag: isTooLarge(reveal) ? 'malformed' : 'unavailable', value: undefined },
       })),
     };
   }

@@ -50,10 +50,10 @@ test('--fresh deletes what alice up made, and nothing that was beside it', async
 });
 
 test('a folder of texts called "corpus" is no network: neither deleted nor written to', async () => {
-  await files('corpus/book.txt', 'network.json.txt', 'bootstrap/bootstrap.css');
+  await files('corpus/book.txt', 'network.json.txt', 'bootstrap/bootstrap.css', 'miner-1/keys/account.json');
   assert.is(await prepare(true), 'ERR_LOCAL_FOLDER');
   assert.is(await prepare(false), 'ERR_LOCAL_FOLDER');
-  assert.equal((await readdir(dir)).sort(), ['bootstrap', 'corpus', 'network.json.txt']);
+  assert.equal((await readdir(dir)).sort(), ['bootstrap', 'corpus', 'miner-1', 'network.json.txt']);
   assert.equal(await readdir(join(dir, 'corpus')), ['book.txt']);
 });
 
