@@ -36,6 +36,12 @@ const REQUEST_TIMEOUT_MS = 15_000;
 /** Head start of hints before the DHT is asked: with a good hint it need not be asked at all. */
 const HINT_HEAD_START_MS = 250;
 
+/**
+ * Providers asked at first, before anyone has answered: the answer of a small blob is the whole blob, and one is enough.
+ * One more is asked at each look, in case those are slow.
+ */
+const FIRST_ASKED = 2;
+
 /** Connected peers asked at a time when nobody is known to have the blob. */
 const NEIGHBOURS_ASKED = 8;
 
@@ -80,6 +86,8 @@ export class SwarmDownload {
   readonly #cid: string;
   readonly #options: FetchOptions;
   readonly #providers = new Map<PeerIdText, Provider>();
+  /** Providers that may be asked at once while the manifest is not known. */
+  #mayAsk = FIRST_ASKED;
   /** Position among the connected peers of those to ask next. */
   #nextNeighbour = 0;
   #schedule = new ChunkSchedule([]);
@@ -148,14 +156,20 @@ export class SwarmDownload {
     while (!signal.aborted) {
       const before = this.#providers.size;
       await Promise.all([this.#cid, ...providersOf].map((cid) => this.#lookUpOne(cid, signal)));
-      for (const peer of this.#providers.keys()) this.#meet(peer);
+      this.#meetAll();
       for (const peer of hints) this.#meet(peer);
       // Provider records are in other peers' memory and may be gone, after a restart of everything for instance.
       if (this.#active() === 0) for (const peer of this.#neighbours()) this.#meet(peer);
       waitMs = this.#providers.size > before ? LOOKUP_MS[0] : Math.min(LOOKUP_MS[1], waitMs * 1.6);
       // With nobody to pull from, keep a brisk pace: someone may just have begun to provide.
       await pause(this.#active() === 0 ? Math.min(waitMs, 1_000) : waitMs, signal);
+      this.#mayAsk = Math.min(MAX_ACTIVE_PROVIDERS, this.#mayAsk + 1);
     }
+  }
+
+  /** Looks at all known providers again. */
+  #meetAll(): void {
+    for (const peer of this.#providers.keys()) this.#meet(peer);
   }
 
   /** A few connected peers, others at each call; none once they would crowd out peers that announced the blob. */
@@ -186,7 +200,7 @@ export class SwarmDownload {
       this.#providers.set(peer, provider);
     }
     if (provider.state === 'active' || provider.restUntil > performance.now()) return;
-    if (this.#active() >= MAX_ACTIVE_PROVIDERS) return;
+    if (this.#active() >= (this.#manifest === undefined ? this.#mayAsk : MAX_ACTIVE_PROVIDERS)) return;
     provider.state = 'active';
     this.#spawn(this.#pullFrom(provider));
   }
@@ -212,6 +226,8 @@ export class SwarmDownload {
       this.#onFailure(provider, error);
     } finally {
       provider.state = 'idle';
+      // One that does not have it made room for another that may.
+      if (this.#manifest === undefined) this.#meetAll();
       this.#wake();
     }
   }
@@ -263,6 +279,7 @@ export class SwarmDownload {
       if (this.#store.has(this.#cid)) this.#finished.resolve();
       return;
     }
+    if (missing.length > 1) this.#meetAll();
     if (this.#options.announce === true) {
       this.#spawn(this.#network.provide(this.#cid, { signal: this.#end.signal }).catch(() => {}));
     }

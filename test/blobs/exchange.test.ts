@@ -332,4 +332,19 @@ test(
   }),
 );
 
+test(
+  'a small blob is not sent by everyone who has it',
+  withPeers(async (peers) => {
+    const seeker = await Node.start(peers, 'seeker');
+    const holders = await Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((name) => Node.start(peers, name, seeker)));
+    await until(() => seeker.network.peers().length === 6, 'all connected');
+    const bytes = sample(100_000, 13);
+    const cids = await Promise.all(holders.map(({ blobs }) => blobs.store.put(bytes)));
+    const hints = holders.map(({ network }) => network.peerId);
+    assert.ok(equal(await seeker.blobs.fetch(cids[0]!, { hints }), bytes));
+    const sent = holders.reduce((sum, { blobs }) => sum + blobs.stats().chunksServed, 0);
+    assert.ok(sent < 6, `${sent} copies were sent`);
+  }),
+);
+
 test.run();
