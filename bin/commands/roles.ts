@@ -15,6 +15,7 @@ import type { AliceNode, NodeOptions } from '../../node/node.ts';
 import { MinerRole } from '../../roles/miner/role.ts';
 import { ValidatorRole } from '../../roles/validator/role.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
+import { givenPassword } from '../node-options.ts';
 import { UsageError } from '../report-failure.ts';
 
 interface RoleOptions extends ConfigFlags {
@@ -76,7 +77,8 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   const folder = await DataFolder.open(dir);
   const log = createLogger(config.log, { file: folder.join('alice.log'), fields: { role } });
   try {
-    const identity = await loadOrCreateIdentity(folder.join('keys'));
+    const password = await givenPassword(undefined);
+    const identity = await loadOrCreateIdentity(folder.join('keys'), password === undefined ? {} : { password });
     if (
       role === 'validator' &&
       !networkFile.genesis.validators.some(({ address }) => accountFromAddress(address) === identity.account)
