@@ -6,7 +6,9 @@ import { version } from '../node/api/version.ts';
 import { addBalanceCommand } from './commands/balance.ts';
 import { addChainCommands } from './commands/chain.ts';
 import { addConfigCommand } from './commands/config.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addKeyCommand } from './commands/key.ts';
+import { addModelCommand } from './commands/model.ts';
 import { addRoleCommands } from './commands/roles.ts';
 import { addSendCommand } from './commands/send.ts';
 import { addStatusCommand } from './commands/status.ts';
@@ -26,6 +28,8 @@ export function createProgram(): Command {
   addBalanceCommand(program);
   addSendCommand(program);
   addChainCommands(program);
+  addModelCommand(program);
+  addDoctorCommand(program);
   addKeyCommand(program);
   addConfigCommand(program);
   program.addHelpText(

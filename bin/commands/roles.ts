@@ -8,6 +8,7 @@ import type { Role } from '../../node/api/status.ts';
 import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
+import type { Config } from '../../node/config/settings.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { createLogger } from '../../node/log/logger.ts';
@@ -51,17 +52,17 @@ const HELP: Readonly<Record<Role, string>> = {
 function makeRole(
   role: Role,
   options: NodeOptions,
-  more: { threads: number; corpus: string | undefined; device: string },
+  more: { engine: Config['engine']; corpus: string | undefined; device: string },
 ): RunnableRole {
   switch (role) {
     case 'bootstrap':
       return new BootstrapRole({ ...options, corpusFolder: more.corpus });
     case 'validator':
-      return new ValidatorRole({ ...options, threads: more.threads });
+      return new ValidatorRole({ ...options, engine: more.engine });
     case 'miner':
       return new MinerRole({
         ...options,
-        threads: more.threads,
+        engine: more.engine,
         device: more.device,
         adversary: process.env.ALICE_TEST_ADVERSARY === 'noise' ? 'noise' : 'none',
       });
@@ -105,7 +106,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
         log,
       },
       {
-        threads: config.engine.threads,
+        engine: config.engine,
         corpus: flags.corpus === undefined ? undefined : resolve(flags.corpus),
         device,
       },
