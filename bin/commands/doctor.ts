@@ -70,11 +70,26 @@ function describeDevice(probe: DeviceProbe): Finding {
   return { name: device, ...needed, text: `works: ${figure(gflops)} GFLOP/s${half}${training}` };
 }
 
+/** Where the text of a line begins, and where it ends. */
+const INDENT = 13;
+const LINE_WIDTH = 110;
+
+/** Words on as many lines as they need. */
+function wrapped(text: string): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && INDENT + last.length + 1 + word.length <= LINE_WIDTH)
+      lines.push(`${lines.pop()} ${word}`);
+    else lines.push(word);
+  }
+  return lines;
+}
+
 function render({ name, ok, text, remedy = '' }: Finding): string {
   const mark = ok === undefined ? '  ' : ok ? 'ok' : '!!';
-  const lines = [`${mark} ${name.padEnd(9)} ${text}`];
-  if (remedy !== '') lines.push(`${' '.repeat(13)}${remedy}`);
-  return lines.join('\n');
+  const lines = [...wrapped(text), ...(remedy === '' ? [] : wrapped(remedy))];
+  return `${mark} ${name.padEnd(INDENT - 4)} ${lines.join(`\n${' '.repeat(INDENT)}`)}`;
 }
 
 function deviceRecord(probe: DeviceProbe): object {

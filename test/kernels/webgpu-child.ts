@@ -10,11 +10,12 @@ import { createEngine, type EngineOptions } from '../../kernels/engine/onnx-engi
 import { initialWeights } from '../../kernels/model/initialize.ts';
 import { ModelClient } from '../../kernels/session/model-client.ts';
 import { seededTokens } from './seeded.ts';
-import { smallPreset as preset } from './small-preset.ts';
+import { smallPreset } from './small-preset.ts';
 import { seed, sessionInit } from './small-session.ts';
 
-const weights = initialWeights(preset, new Uint8Array(32).fill(3));
-const tokens = seededTokens(4, 2, preset.context, preset.vocabulary);
+/** One layer where each would run its own copy of the same shaders: a driver in software takes its time. */
+const oneLayer = { ...smallPreset, layers: 1 };
+const tokens = seededTokens(4, 2, smallPreset.context, smallPreset.vocabulary);
 
 /** `provider operator` of every node that ran, from onnxruntime's profiles. */
 function placements(folder: string): string[] {
@@ -29,18 +30,17 @@ function placements(folder: string): string[] {
   });
 }
 
-async function work(options: Pick<EngineOptions, 'device' | 'memory'>) {
+async function work(options: Pick<EngineOptions, 'preset' | 'device' | 'memory'>) {
   const folder = await mkdtemp(join(tmpdir(), 'alice-webgpu-'));
   try {
     const engine = createEngine({
-      preset,
       threads: 1,
       batch: 2,
       headRows: 16,
       profilePrefix: join(folder, 'profile'),
       ...options,
     });
-    engine.loadWeights(weights);
+    engine.loadWeights(initialWeights(options.preset, new Uint8Array(32).fill(3)));
     const { loss, gradient } = await engine.lossAndGradient(tokens);
     const outcome = { loss, gradient: [...gradient], losses: [...(await engine.losses(tokens))] };
     // Profiles are complete when sessions end.
@@ -51,24 +51,27 @@ async function work(options: Pick<EngineOptions, 'device' | 'memory'>) {
   }
 }
 
-/** As a role does it: in a worker thread, one training round and its submission. */
+/** As a role does it: in a worker thread. Losses before the steps: the second follows from the first one's gradient. */
 async function session(device: 'cpu' | 'webgpu') {
-  const model = await ModelClient.start({ ...sessionInit(), device });
+  const model = await ModelClient.start({
+    ...sessionInit({ preset: oneLayer, recipe: { batchSequences: 2 } }),
+    device,
+  });
   try {
     await model.initialize(seed);
-    const work = seededTokens(7, 8, preset.context, preset.vocabulary);
-    const { losses } = await model.train({ tokens: work, learningRate: 0.003 });
+    const steps = seededTokens(7, 4, oneLayer.context, oneLayer.vocabulary);
+    const { losses } = await model.train({ tokens: steps, learningRate: 0.003 });
     return losses;
   } finally {
     await model.close();
   }
 }
 
+const blocks = { preset: smallPreset, memory: 'blocks' } as const;
+const whole = { preset: oneLayer, memory: 'whole' } as const;
 const results = {
-  cpu: await work({ device: 'cpu', memory: 'blocks' }),
-  blocks: await work({ device: 'webgpu', memory: 'blocks' }),
-  whole: await work({ device: 'webgpu', memory: 'whole' }),
-  cpuSession: await session('cpu'),
-  webgpuSession: await session('webgpu'),
+  blocks: { cpu: await work({ ...blocks, device: 'cpu' }), webgpu: await work({ ...blocks, device: 'webgpu' }) },
+  whole: { cpu: await work({ ...whole, device: 'cpu' }), webgpu: await work({ ...whole, device: 'webgpu' }) },
+  session: { cpu: await session('cpu'), webgpu: await session('webgpu') },
 };
 process.stdout.write(`${JSON.stringify(results)}\n`, () => process.exit(0));
