@@ -13,7 +13,7 @@ export interface Trouble {
 }
 
 /** Files of the CUDA provider; onnxruntime looks for them beside its own library. */
-const CUDA_FILES = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
+const CUDA_FILES = ['libonnxruntime_providers_cuda.so', 'libonnxruntime_providers_shared.so'];
 
 /** Libraries that those load, by their names on Linux; the dynamic linker looks them up as any other. */
 const CUDA_LIBRARIES =
@@ -32,8 +32,10 @@ export function troubleBeforehand(device: Device): Trouble | undefined {
   if (!systemsOf(device).includes(thisSystem))
     return { reason: `onnxruntime has none for ${thisSystem} (only ${systemsOf(device).join(', ')})`, remedy: '' };
   if (device !== 'cuda') return undefined;
-  const missing = CUDA_FILES.filter((file) => !existsSync(join(bindingFolder(), file)));
-  return missing.length === 0 ? undefined : { reason: `${missing.join(' and ')} not installed`, remedy: CUDA_REMEDY };
+  const missing = CUDA_FILES.find((file) => !existsSync(join(bindingFolder(), file)));
+  return missing === undefined
+    ? undefined
+    : { reason: `its provider is not installed (${missing})`, remedy: CUDA_REMEDY };
 }
 
 /** How many characters of a native error are shown. */
