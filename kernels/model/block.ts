@@ -4,10 +4,10 @@
  */
 import type { Graph, Value } from '../graph/graph.ts';
 import { add, mul, silu } from '../graph/ops/elementwise.ts';
-import { gemm, matMul } from '../graph/ops/matrix.ts';
-import { softmax } from '../graph/ops/reduction.ts';
+import { gemm } from '../graph/ops/matrix.ts';
 import { reshape, transpose } from '../graph/ops/shape.ts';
 import { type RotaryTables, rmsNorm, rotary } from '../graph/ops/transformer.ts';
+import { causalAttention } from './attention.ts';
 import type { BlockTensorName } from './layout.ts';
 import { headWidth, type Preset } from './preset.ts';
 
@@ -20,8 +20,21 @@ export interface BatchShape {
 /** Constants that every block of a graph shares. */
 export interface BlockConstants {
   readonly rotary: RotaryTables;
-  /** `[positions, positions]`: 0 where a query (row) may see a key (column), -infinity where it may not. */
-  readonly causalMask: Value;
+}
+
+/**
+ * Most query positions of an attention tile. Of 64, 128, 256 and all, 128 was fastest or even with it at every context
+ * from 256 to 1024 (`alice-50m`, two cores); at 128 one tile is faster than two.
+ */
+const MAX_TILE_POSITIONS = 128;
+
+/** Most bytes of one tile's scores, over all heads and sequences. Backward holds about three such tensors. */
+const MAX_TILE_BYTES = 32 * 2 ** 20;
+
+/** Query positions of an attention tile. */
+export function attentionTile({ queryHeads }: Preset, { batch, positions }: BatchShape): number {
+  const bytesPerPosition = 4 * batch * queryHeads * positions;
+  return Math.max(1, Math.min(MAX_TILE_POSITIONS, Math.floor(MAX_TILE_BYTES / bytesPerPosition)));
 }
 
 /** Makes the constants for sequences of the given length. */
@@ -35,9 +48,6 @@ export function blockConstants(graph: Graph, preset: Preset, positions: number):
       cosine[position * half + pair] = Math.cos(angle);
       sine[position * half + pair] = Math.sin(angle);
     }
-  const mask = new Float32Array(positions * positions);
-  for (let query = 0; query < positions; query++)
-    mask.fill(Number.NEGATIVE_INFINITY, query * positions + query + 1, (query + 1) * positions);
   const shape = [positions, half];
   return {
     rotary: {
@@ -48,7 +58,6 @@ export function blockConstants(graph: Graph, preset: Preset, positions: number):
         shape,
       ),
     },
-    causalMask: graph.constant(mask, [positions, positions]),
   };
 }
 
@@ -75,7 +84,7 @@ export function block(
 function attention(
   x: Value,
   weights: Readonly<Record<BlockTensorName, Value>>,
-  { rotary: tables, causalMask }: BlockConstants,
+  { rotary: tables }: BlockConstants,
   preset: Preset,
   { batch, positions }: BatchShape,
 ): Value {
@@ -90,38 +99,22 @@ function attention(
       tables,
     );
 
-  // The query heads of a group become further rows of their shared key/value head: no head is ever repeated. The
-  // softmax scale rides on the query product.
-  const query = reshape(
-    transpose(
-      reshape(rotated(weights['attention.query'], queryHeads, 1 / Math.sqrt(width)), [
-        batch,
-        positions,
-        keyValueHeads,
-        group,
-        width,
-      ]),
-      [0, 2, 3, 1, 4],
-    ),
-    [batch, keyValueHeads, group * positions, width],
-  );
-  const keyTransposed = transpose(
-    reshape(rotated(weights['attention.key'], keyValueHeads, 1), [batch, positions, keyValueHeads, width]),
-    [0, 2, 3, 1],
-  );
-  const value = transpose(
-    reshape(gemm(normalized, weights['attention.value'], { transposeB: true }), [
+  // The softmax scale rides on the query product.
+  const query = transpose(
+    reshape(rotated(weights['attention.query'], queryHeads, 1 / Math.sqrt(width)), [
       batch,
       positions,
       keyValueHeads,
+      group,
       width,
     ]),
-    [0, 2, 1, 3],
+    [0, 2, 3, 1, 4],
   );
-  const scores = reshape(matMul(query, keyTransposed), [batch, keyValueHeads, group, positions, positions]);
-  const probabilities = reshape(softmax(add(scores, causalMask)), [batch, keyValueHeads, group * positions, positions]);
+  const byHead = (x: Value) => transpose(reshape(x, [batch, positions, keyValueHeads, width]), [0, 2, 1, 3]);
+  const key = byHead(rotated(weights['attention.key'], keyValueHeads, 1));
+  const value = byHead(gemm(normalized, weights['attention.value'], { transposeB: true }));
   const context = transpose(
-    reshape(matMul(probabilities, value), [batch, keyValueHeads, group, positions, width]),
+    causalAttention(query, key, value, attentionTile(preset, { batch, positions })),
     [0, 3, 1, 2, 4],
   );
   return gemm(reshape(context, [batch * positions, hidden]), weights['attention.output'], { transposeB: true });

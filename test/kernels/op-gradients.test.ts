@@ -10,6 +10,7 @@ import * as matrix from '../../kernels/graph/ops/matrix.ts';
 import * as reduction from '../../kernels/graph/ops/reduction.ts';
 import * as shape from '../../kernels/graph/ops/shape.ts';
 import * as transformer from '../../kernels/graph/ops/transformer.ts';
+import { causalAttention } from '../../kernels/model/attention.ts';
 import { blockConstants } from '../../kernels/model/block.ts';
 import { linearCrossEntropy } from '../../kernels/model/head.ts';
 import { parsePreset, presets } from '../../kernels/model/preset.ts';
@@ -189,6 +190,19 @@ const cases: Case[] = [
     range: [-2, 2],
     build: (graph, x, w) => linearCrossEntropy(x!, w!, indices(graph, [0, 5, 2, 2], [4, 1])),
   },
+  ...[1, 2, 3, 5, 8].map(
+    (tile): Case => ({
+      op: 'causalAttention',
+      label: `tiles of ${tile} of 5 positions`,
+      inputs: [
+        [2, 2, 3, 5, 2],
+        [2, 2, 5, 2],
+        [2, 2, 5, 2],
+      ],
+      range: [-2, 2],
+      build: (_, query, key, value) => causalAttention(query!, key!, value!, tile),
+    }),
+  ),
 ];
 
 /** Exports that are no differentiable ops. */
