@@ -1,6 +1,7 @@
 /** What training and scoring need of a device: the loss of token sequences, and its gradient. */
 import type { TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
+import type { SparseDelta } from './sparse-delta.ts';
 
 /** Options of everything that takes long. */
 export interface EngineCallOptions {
@@ -19,6 +20,24 @@ export interface LossAndGradient {
   readonly gradient: Float32Array<ArrayBuffer>;
   /** Euclidean norm of `gradient`. */
   readonly gradientNorm: number;
+}
+
+/** Options of {@link Engine.variantLosses}. */
+export interface VariantLossesOptions extends EngineCallOptions {
+  /** Called after each layer and each head, with how many are done and will be. */
+  readonly onPart?: (done: number, parts: number) => void;
+  /**
+   * Most bytes of activations side by side; where that is too little for all variants of all sequences, the layers are
+   * gone through several times. Default 1 GiB.
+   */
+  readonly maxBytes?: number;
+}
+
+/** Result of {@link Engine.variantLosses}: mean loss of each sequence, nats. */
+export interface VariantLosses {
+  readonly base: Float64Array<ArrayBuffer>;
+  /** In the order of the variants; undefined where the changed model has no finite loss. */
+  readonly variants: readonly (Float64Array<ArrayBuffer> | undefined)[];
 }
 
 /**
@@ -48,6 +67,17 @@ export interface Engine {
   lossAndGradient(tokens: Int32Array, options?: EngineCallOptions): Promise<LossAndGradient>;
   /** Mean loss of each sequence, nats. */
   losses(tokens: Int32Array, options?: EngineCallOptions): Promise<Float64Array<ArrayBuffer>>;
+  /**
+   * Mean loss of each sequence, for the weights as they are and for each change of them, in one pass over the layers. To
+   * the bit what {@link losses} gives where `memory` is `blocks` and each change is made by itself. The weights are as
+   * before when it ends, however it does. Throws {@link InvalidDeltaError} before anything is computed, and as `losses`
+   * for the weights as they are; a change that breaks the model has no losses.
+   */
+  variantLosses(
+    tokens: Int32Array,
+    variants: readonly SparseDelta[],
+    options?: VariantLossesOptions,
+  ): Promise<VariantLosses>;
   /** Frees the device. Further calls throw {@link EngineClosedError}. */
   close(): Promise<void>;
 }

@@ -13,10 +13,16 @@ import {
   InvalidTokensError,
   type LossAndGradient,
   NonFiniteError,
+  type VariantLosses,
+  type VariantLossesOptions,
   WeightsLengthError,
 } from './engine.ts';
 import { GradientOverflowError, LossScale } from './loss-scale.ts';
 import { findSlot, type ModelRunner, type RunnerBuffers, tensorView } from './model-runner.ts';
+import { ResidentLayers } from './resident-layers.ts';
+import { checkDelta, type SparseDelta, splitDelta } from './sparse-delta.ts';
+import { countSequences, tokenPasses } from './token-passes.ts';
+import { sequenceMeans, variantPass } from './variant-pass.ts';
 import { WholeRunner } from './whole-runner.ts';
 
 /** How an engine runs a model. Structured-cloneable. */
@@ -102,6 +108,7 @@ class OnnxEngine implements Engine {
   readonly #buffers: RunnerBuffers;
   /** Trains. */
   readonly #runner: ModelRunner;
+  readonly #layers: ResidentLayers;
   /** Scores: the same one, unless training is in another precision. */
   readonly #scorer: () => ModelRunner;
   /** Undefined in fp32, which needs none. */
@@ -148,6 +155,8 @@ class OnnxEngine implements Engine {
     };
     const fits = activationBytes(preset, batch, this.context) <= WHOLE_ACTIVATION_BYTES;
     const memory = options.memory ?? (fits ? 'whole' : 'blocks');
+    // Scores are in fp32, whatever training is in.
+    this.#layers = new ResidentLayers({ ...init, session: { ...init.session, precision: 'fp32' } });
     const makeRunner = (precision: Precision): ModelRunner => {
       const precise = { ...init, session: { ...init.session, precision } };
       return memory === 'whole' ? new WholeRunner(precise) : new BlockRunner(precise);
@@ -216,11 +225,29 @@ class OnnxEngine implements Engine {
     });
   }
 
+  async variantLosses(
+    tokens: Int32Array,
+    variants: readonly SparseDelta[],
+    options: VariantLossesOptions = {},
+  ): Promise<VariantLosses> {
+    return await this.#exclusive(async () => {
+      countSequences(this.preset, this.context, tokens);
+      for (const delta of variants) checkDelta(delta, this.weights.length);
+      const changes = variants.map((delta) => splitDelta(delta, this.layout));
+      const passes = tokenPasses(tokens, this.#batch, this.context);
+      const rowLosses = await variantPass(this.#layers, passes, changes, options);
+      const [base, ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, this.context));
+      if (base === undefined || !base.every(Number.isFinite)) throw this.#nonFiniteLoss();
+      return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
+    });
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     if (this.#busy) throw new EngineBusyError('close() while a call is running');
     this.#closed = true;
     await this.#runner.close();
+    await this.#layers.close();
     await this.#fullPrecision?.close();
   }
 

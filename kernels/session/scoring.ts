@@ -3,7 +3,6 @@ import { scoringVariant } from '../aggregate/apply.ts';
 import { clipScale, medianNorm, normOf } from '../aggregate/norm.ts';
 import { type Engine, type EngineCallOptions, InvalidTokensError } from '../engine/engine.ts';
 import type { DecodedUpdate } from '../gradient/agf1.ts';
-import { evaluateVariants } from '../train/evaluate.ts';
 
 /** What a validator says of a submission: what it gained in nats, or that it is none. */
 export type SubmissionScore = { readonly kind: 'scored'; readonly gain: number } | { readonly kind: 'malformed' };
@@ -55,7 +54,7 @@ export async function scoreUpdates(
   });
   const tried = variants.filter((variant) => variant !== undefined);
   const startedMs = performance.now();
-  const losses = await evaluateVariants(engine, tokens, tried, options);
+  const losses = await engine.variantLosses(tokens, tried, options);
   const seconds = (performance.now() - startedMs) / 1000;
   const gainOf = new Map(
     tried.map((variant, i) => {

@@ -1,4 +1,4 @@
-/** Optimizer, inner steps and evaluation of variants. */
+/** Optimizer and inner steps. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Engine, InvalidTokensError, NonFiniteError } from '../../kernels/engine/engine.ts';
@@ -6,9 +6,8 @@ import { createEngine } from '../../kernels/engine/onnx-engine.ts';
 import { initialWeights } from '../../kernels/model/initialize.ts';
 import type { TensorSlot } from '../../kernels/model/layout.ts';
 import { AdamW, defaultAdamWOptions } from '../../kernels/train/adamw.ts';
-import { evaluateVariants, InvalidDeltaError, type SparseDelta } from '../../kernels/train/evaluate.ts';
 import { innerSteps } from '../../kernels/train/inner-steps.ts';
-import { seededTokens, seededUniform, seededValues } from './seeded.ts';
+import { seededTokens, seededValues } from './seeded.ts';
 import { smallPreset } from './small-preset.ts';
 
 const seed = new Uint8Array(32).fill(5);
@@ -153,78 +152,6 @@ test('weights are back after an abort or an error in the middle', async () => {
     await rejection(innerSteps(engine, new AdamW(engine.layout), { ...init, sequencesPerStep: 7 })),
     InvalidTokensError,
   );
-  await engine.close();
-});
-
-/** Random changes of random weights, some of them twice. */
-function randomDelta(randomSeed: number, count: number, parameters: number, size: number): SparseDelta {
-  const uniform = seededUniform(randomSeed);
-  const indices = Uint32Array.from({ length: count }, () => Math.floor(uniform() * parameters));
-  indices.set(indices.subarray(0, count >> 2), count >> 1);
-  return { indices, deltas: seededValues(randomSeed, count, -size, size) };
-}
-
-test('variants are evaluated as if their changes were made, and leave no trace', async () => {
-  const engine = newEngine();
-  const before = bytes(engine.weights);
-  const tokens = seededTokens(4, 6, smallPreset.context, smallPreset.vocabulary);
-  const { length } = engine.weights;
-  const deltas = [randomDelta(1, 400, length, 0.3), randomDelta(2, 400, length, 0.3)];
-  const none: SparseDelta = { indices: new Uint32Array(0), deltas: new Float32Array(0) };
-  const done: number[] = [];
-  const { base, variants } = await evaluateVariants(engine, tokens, [...deltas, none], {
-    onVariant: (count) => done.push(count),
-  });
-  assert.equal(bytes(engine.weights), before);
-  assert.equal(done, [0, 1, 2, 3]);
-  assert.equal(base, await engine.losses(tokens));
-  assert.equal(variants[2], base);
-  for (const [i, delta] of deltas.entries()) {
-    const changed = initialWeights(smallPreset, seed);
-    for (const [at, index] of delta.indices.entries()) changed[index] = changed[index]! + delta.deltas[at]!;
-    engine.loadWeights(changed);
-    assert.equal(variants[i], await engine.losses(tokens));
-    assert.not.equal(variants[i], base);
-  }
-  await engine.close();
-});
-
-test('a variant that breaks the model has no losses and harms no other', async () => {
-  const engine = newEngine();
-  const before = bytes(engine.weights);
-  const tokens = seededTokens(4, 2, smallPreset.context, smallPreset.vocabulary);
-  const huge: SparseDelta = {
-    indices: Uint32Array.from({ length: 2000 }, (_, i) => 2048 + i),
-    deltas: new Float32Array(2000).fill(3e38),
-  };
-  const small = randomDelta(3, 10, engine.weights.length, 0.1);
-  const { variants } = await evaluateVariants(engine, tokens, [huge, small]);
-  assert.is(variants[0], undefined);
-  assert.ok(variants[1]?.every(Number.isFinite));
-  assert.equal(bytes(engine.weights), before);
-  await engine.close();
-});
-
-test('a delta that does not fit is refused before anything changes; an abort leaves no trace', async () => {
-  const engine = newEngine();
-  const before = bytes(engine.weights);
-  const tokens = seededTokens(4, 6, smallPreset.context, smallPreset.vocabulary);
-  const good = randomDelta(3, 10, engine.weights.length, 0.1);
-  const bad: SparseDelta[] = [
-    { indices: Uint32Array.of(engine.weights.length), deltas: Float32Array.of(1) },
-    { indices: Uint32Array.of(1, 2), deltas: Float32Array.of(1) },
-    { indices: Uint32Array.of(1), deltas: Float32Array.of(Number.NaN) },
-  ];
-  for (const delta of bad)
-    assert.instance(await rejection(evaluateVariants(engine, tokens, [good, delta])), InvalidDeltaError);
-  const abort = new AbortController();
-  await rejection(
-    evaluateVariants(engine, tokens, [good, good, good], {
-      signal: abort.signal,
-      onVariant: (count) => count === 1 && abort.abort(),
-    }),
-  );
-  assert.equal(bytes(engine.weights), before);
   await engine.close();
 });
 

@@ -1,0 +1,75 @@
+/** Sparse changes of a model's weights: checked, sorted by tensor, made and taken back bit for bit. */
+import type { TensorSlot } from '../model/layout.ts';
+
+/** A change of some weights: `weights[indices[i]] += deltas[i]`, in float32, in that order. */
+export interface SparseDelta {
+  /** Flat indices into the canonical vector; repeats add up. */
+  readonly indices: Uint32Array;
+  readonly deltas: Float32Array;
+}
+
+/** Thrown when a delta does not fit the model. */
+export class InvalidDeltaError extends Error {
+  static readonly code = 'ERR_INVALID_DELTA';
+  readonly code = InvalidDeltaError.code;
+  override readonly name = 'InvalidDeltaError';
+}
+
+/** Throws {@link InvalidDeltaError} for a change that a model of so many parameters cannot take. */
+export function checkDelta({ indices, deltas }: SparseDelta, parameters: number): void {
+  if (indices.length !== deltas.length)
+    throw new InvalidDeltaError(`${indices.length} indices with ${deltas.length} deltas`);
+  for (const index of indices)
+    if (index >= parameters) throw new InvalidDeltaError(`index ${index} in a model of ${parameters} parameters`);
+  if (!deltas.every(Number.isFinite)) throw new InvalidDeltaError('a delta is NaN or infinite');
+}
+
+/** The part of a change that falls on each tensor, by the tensor's name; tensors it leaves alone are absent. */
+export type DeltaByTensor = ReadonlyMap<string, SparseDelta>;
+
+/**
+ * Sorts a checked change by tensor; within a tensor the order stays. A change in ascending order, as submissions are, is
+ * cut without being copied.
+ */
+export function splitDelta(delta: SparseDelta, layout: readonly TensorSlot[]): DeltaByTensor {
+  const { indices, deltas } = isAscending(delta.indices) ? delta : sorted(delta);
+  const byTensor = new Map<string, SparseDelta>();
+  let start = 0;
+  for (const { name, offset, length } of layout) {
+    let end = start;
+    while (end < indices.length && (indices[end] as number) < offset + length) end++;
+    if (end > start) byTensor.set(name, { indices: indices.subarray(start, end), deltas: deltas.subarray(start, end) });
+    start = end;
+  }
+  return byTensor;
+}
+
+function isAscending(indices: Uint32Array): boolean {
+  for (let i = 1; i < indices.length; i++) if ((indices[i - 1] as number) > (indices[i] as number)) return false;
+  return true;
+}
+
+/** A copy in ascending order; repeats keep theirs, in which float32 additions must happen. */
+function sorted({ indices, deltas }: SparseDelta): SparseDelta {
+  const order = Uint32Array.from(indices.keys()).sort(
+    (a, b) => (indices[a] as number) - (indices[b] as number) || a - b,
+  );
+  return {
+    indices: Uint32Array.from(order, (at) => indices[at] as number),
+    deltas: Float32Array.from(order, (at) => deltas[at] as number),
+  };
+}
+
+/** Adds a change to memory whose first element is weight number `offset`. Returns what takes it back, bit for bit. */
+export function applyDelta(memory: Float32Array, { indices, deltas }: SparseDelta, offset: number): () => void {
+  const saved = new Float32Array(indices.length);
+  for (let i = 0; i < indices.length; i++) {
+    const at = (indices[i] as number) - offset;
+    saved[i] = memory[at] as number;
+    memory[at] = (memory[at] as number) + (deltas[i] as number);
+  }
+  return () => {
+    // Backwards: a repeated index gets its first, original value last.
+    for (let i = indices.length - 1; i >= 0; i--) memory[(indices[i] as number) - offset] = saved[i] as number;
+  };
+}
