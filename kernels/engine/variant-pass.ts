@@ -209,18 +209,23 @@ class Sweep {
 
   /** Elements of a pass's embeddings that changes of the table reach, with the number of the change, in its order. */
   #changesInUse({ inputs }: TokenPass, indices: Uint32Array): [at: number, change: number][] {
-    const { hidden } = this.#model.preset;
+    const { hidden, vocabulary } = this.#model.preset;
+    // A vector of flags first: a table has millions of changes, of which few are of tokens in use.
+    const used = new Uint8Array(vocabulary);
     const rowsOf = new Map<number, number[]>();
     for (const [row, token] of inputs.entries()) {
       const rows = rowsOf.get(token);
       if (rows === undefined) rowsOf.set(token, [row]);
       else rows.push(row);
+      used[token] = 1;
     }
     const reached: [number, number][] = [];
-    // The embedding is the first tensor: its offset is 0.
-    for (const [change, index] of indices.entries()) {
-      const column = index % hidden;
-      for (const row of rowsOf.get((index - column) / hidden) ?? []) reached.push([row * hidden + column, change]);
+    for (let change = 0; change < indices.length; change++) {
+      // The embedding is the first tensor: its offset is 0.
+      const index = indices[change] as number;
+      const token = Math.floor(index / hidden);
+      if (used[token] === 0) continue;
+      for (const row of rowsOf.get(token) ?? []) reached.push([row * hidden + index - token * hidden, change]);
     }
     return reached;
   }
