@@ -4,6 +4,7 @@
  */
 import type { AccountId } from '../chain/account.ts';
 import { SUPPLY_CAP } from '../chain/amount.ts';
+import type { EquivocationEvidence } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { TRANSACTION_VERSION, type Transaction } from '../chain/transaction.ts';
@@ -50,6 +51,8 @@ export interface BlockInput {
   readonly beacon: Hash;
   readonly proposer: AccountId;
   readonly transactions: readonly SignedTransaction[];
+  /** Evidence that the block commits. The caller verified it, or the block is final. */
+  readonly evidence?: readonly EquivocationEvidence[];
 }
 
 /** What became of one transaction. `error` is undefined when it did what it asked for. */
