@@ -31,6 +31,7 @@ export function testParameters(
   override: {
     rounds?: Partial<Parameters['rounds']>;
     economics?: Partial<Parameters['economics']>;
+    staking?: Partial<Parameters['staking']>;
     consensus?: Partial<Parameters['consensus']>;
   } = {},
 ): Parameters {
@@ -67,7 +68,26 @@ export function testParameters(
       validatorSharePpm: 150_000,
       infrastructureSharePpm: 50_000,
       transactionsPerAccountPerBlock: 16,
+      existentialDeposit: 0,
+      baseFee: 0,
+      feePerByte: 0,
+      feeBurnPpm: 1_000_000,
+      vestingMs: 0,
       ...override.economics,
+    },
+    staking: {
+      maxValidators: 16,
+      validatorSetIntervalBlocks: 1,
+      genesisWeightFadeMs: Number.MAX_SAFE_INTEGER,
+      unitsPerPower: 1_000_000_000_000,
+      minimumBond: 1_000_000_000_000,
+      unbondingMs: 10_000,
+      unbondingBlocks: 20,
+      offenceWindowBlocks: 10,
+      slashBurnPpm: 1_000_000,
+      absentRoundsToJail: 0,
+      jailMs: 5000,
+      ...override.staking,
     },
     training: {
       batchSequences: 8,

@@ -15,6 +15,8 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
     height: 10,
     nonces: new Map<AccountId, number>(),
     classes: new Map<AccountId, AccountClass>(),
+    /** Accounts that cannot pay a fee. */
+    penniless: new Set<AccountId>(),
     verified: 0,
   };
   const pool = new Mempool(
@@ -25,6 +27,7 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
       parameters: () =>
         testParameters({ consensus: { maxTransactionsPerBlock }, economics: { transactionsPerAccountPerBlock: 4 } }),
       classOf: (account) => chain.classes.get(account) ?? 0,
+      canPay: ({ body }) => !chain.penniless.has(body.signer),
       verify: (transaction) => {
         chain.verified += 1;
         return transaction.signature[0] !== 0xff;
