@@ -74,6 +74,8 @@ test('every refusal, and whether it blames the sender', () => {
     ['ERR_DUPLICATE', false, encoded('a', 5, {}, 2)],
     ['ERR_NONCE_TAKEN', false, encoded('a', 5, { validUntil: 49 })],
   ];
+  chain.penniless.add(namedAccount('poor'));
+  expected.push(['ERR_CANNOT_PAY_FEE', false, encoded('poor', 0)]);
   for (const [code, blames, bytes] of expected) {
     const error = refusal(() => pool.add(bytes));
     assert.is(error.code, code);
@@ -126,6 +128,8 @@ test('included, overtaken and expired transactions go with the block', () => {
   chain.nonces.set(namedAccount('a'), 1);
   chain.nonces.set(namedAccount('b'), 1);
   assert.equal(pool.select(1_000_000), []);
+  pool.add(encoded('c', 0));
+  chain.penniless.add(namedAccount('c'));
   pool.prune([first.id]);
   assert.is(pool.size, 0);
   assert.is(pool.bytes, 0);
