@@ -13,7 +13,7 @@ import type { Benchmark, BenchmarkResult } from './benchmark.ts';
 import { describeMachine, type Machine } from './machine.ts';
 
 /** Files of this folder that are the tool and no benchmarks. */
-const TOOL_FILES: ReadonlySet<string> = new Set(['bench', 'benchmark', 'machine', 'measure']);
+const TOOL_FILES: ReadonlySet<string> = new Set(['bench', 'benchmark', 'machine', 'measure', 'random']);
 
 const here = dirname(fileURLToPath(import.meta.url));
 

@@ -15,6 +15,8 @@ export interface ConfigFlags {
   apiHost?: string;
   apiPort?: string;
   threads?: string;
+  device?: string;
+  precision?: string;
   logLevel?: string;
   logFormat?: string;
   set?: string[];
@@ -31,6 +33,8 @@ export function addConfigFlags(command: Command): Command {
     .option('--api-host <host>', 'address of the HTTP interface (default: 127.0.0.1)')
     .option('--api-port <port>', 'port of the HTTP interface; 0 takes a free one')
     .option('--threads <n>', 'threads for training and scoring; 0 takes all cores')
+    .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml; see "alice doctor"')
+    .option('--precision <precision>', 'of training: auto, fp32 or fp16')
     .option('--log-level <level>', 'debug, info, warn, error or silent')
     .option('--log-format <format>', 'auto, json or pretty')
     .option('--set <key=value>', 'any configuration key, repeatable; see "alice config show"', collect);
@@ -50,6 +54,8 @@ export function configFromFlags(flags: ConfigFlags): LoadedConfig {
       'api.host': flags.apiHost,
       'api.port': flags.apiPort,
       'engine.threads': flags.threads,
+      'engine.device': flags.device,
+      'engine.precision': flags.precision,
       'log.level': flags.logLevel,
       'log.format': flags.logFormat,
     },

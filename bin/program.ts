@@ -4,9 +4,13 @@
 import { Command } from 'commander';
 import { version } from '../node/api/version.ts';
 import { addBalanceCommand } from './commands/balance.ts';
+import { addChainCommands } from './commands/chain.ts';
 import { addConfigCommand } from './commands/config.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addKeyCommand } from './commands/key.ts';
+import { addModelCommand } from './commands/model.ts';
 import { addRoleCommands } from './commands/roles.ts';
+import { addSendCommand } from './commands/send.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addUpCommand } from './commands/up.ts';
 
@@ -22,6 +26,10 @@ export function createProgram(): Command {
   addRoleCommands(program);
   addStatusCommand(program);
   addBalanceCommand(program);
+  addSendCommand(program);
+  addChainCommands(program);
+  addModelCommand(program);
+  addDoctorCommand(program);
   addKeyCommand(program);
   addConfigCommand(program);
   program.addHelpText(
@@ -32,6 +40,7 @@ Examples:
   alice up --corpus books/ --rounds 50       the same on your own text, for 50 rounds
   alice miner --network net.json --dir me    join a running network and earn
   alice status --dir alice-data              what the nodes of that folder are doing
+  alice send a2x... 12.5 --keys me/keys      pay somebody
 
 Exit codes: 0 it ran, 1 what it checks does not hold, 2 a usage or environment error.`,
   );

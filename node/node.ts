@@ -131,6 +131,16 @@ export class AliceNode {
         const { balance, nextNonce } = blockchain.account(account);
         return { balance, nonce: nextNonce };
       },
+      rpc: {
+        chain: blockchain,
+        publish: (encoded) => {
+          network.publish('transactions', encoded).catch((error: unknown) => {
+            // Whoever sent it asks what became of it, and sends it again.
+            log.child('api').debug({ err: error }, 'a transaction could not be published');
+          });
+        },
+      },
+      log: log.child('api'),
     });
   }
 

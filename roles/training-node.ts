@@ -3,6 +3,8 @@
  * in step with the ledger, and the corpus.
  */
 import { availableParallelism } from 'node:os';
+import { chooseDevice } from '../kernels/engine/device/choose.ts';
+import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
 import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
@@ -12,8 +14,14 @@ import { CorpusSource } from './replica/corpus-source.ts';
 import { ModelReplica } from './replica/model-replica.ts';
 
 export interface TrainingNodeOptions extends NodeOptions {
-  /** Threads for computing; 0 takes all cores. */
-  readonly threads: number;
+  /** How the model is run. */
+  readonly engine: {
+    readonly device: DeviceChoice;
+    /** Of training. */
+    readonly precision: PrecisionChoice;
+    /** Threads for computing; 0 takes all cores. */
+    readonly threads: number;
+  };
 }
 
 /** Started parts that a training role works with. */
@@ -37,17 +45,23 @@ export class TrainingNode {
     this.maxSubmissionBytes = parts.maxSubmissionBytes;
   }
 
-  /** Starts the node and the model, and loads the weights. Throws InvalidPresetError, ModelJobError, what the node throws. */
+  /**
+   * Starts the node and the model, and loads the weights. Throws InvalidPresetError, DeviceUnavailableError,
+   * ModelJobError, what the node throws.
+   */
   static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
     const { genesis } = options.networkFile;
     const preset = parsePreset(genesis.preset);
     const recipe = genesis.parameters.training;
     const layout = tensorLayout(preset);
     const { maxBytes: maxSubmissionBytes } = updateLimits(layout, recipe);
+    const threads = options.engine.threads || availableParallelism();
+    const { device, precision, message } = await chooseDevice({ ...options.engine, threads });
+    options.log.info({ device, precision }, message);
     await using cleanup = new AsyncDisposableStack();
     const node = await AliceNode.start(options);
     cleanup.defer(() => node.stop());
-    const model = await ModelClient.start({ preset, recipe, threads: options.threads || availableParallelism() });
+    const model = await ModelClient.start({ preset, recipe, threads, device, precision });
     cleanup.defer(() => model.close());
     const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
     const replica = new ModelReplica(

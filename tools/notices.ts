@@ -111,7 +111,8 @@ export function checkNotices(root: string): string | undefined {
   return current ? undefined : `${FILE_NAME} does not belong to package-lock.json: run "npm run notices"`;
 }
 
-if (import.meta.main) {
+// Not `import.meta.main`: tools/run.js imports this file, and is the main module itself.
+if (resolve(process.argv[1] ?? '') === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({ options: { check: { type: 'boolean' } } });
   const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
   if (values.check === true) {

@@ -2,17 +2,7 @@
  * Inputs and yardsticks of the benchmarks of submissions.
  */
 import { secondsOf } from '../measure.ts';
-
-/** Deterministic numbers in [0, 1): mulberry32. */
-function randomSource(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { randomSource } from '../random.ts';
 
 /**
  * Numbers of Student's t distribution with two degrees of freedom (by its inverse), scaled per row and column: heavier

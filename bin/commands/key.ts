@@ -1,7 +1,11 @@
 /** `alice key`: accounts. */
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { createIdentity, loadIdentity } from '../../node/identity/identity.ts';
+import { createIdentity, exportAccount, loadIdentity } from '../../node/identity/identity.ts';
+import { type Keystore, writeKeystore } from '../../node/identity/keystore.ts';
+import { givenPassword } from '../node-options.ts';
+import { UsageError } from '../report-failure.ts';
 
 function show(dir: string, keys: { address: string; account: string; sessionKey: string }, json: boolean): void {
   process.stdout.write(
@@ -39,4 +43,44 @@ export function addKeyCommand(program: Command): void {
       const identity = await loadIdentity(dir);
       show(dir, identity.toJSON(), options.json ?? false);
     });
+  key
+    .command('import')
+    .description('make a folder of keys with the account of a keystore JSON, from this program or a polkadot wallet')
+    .argument('<file>', 'keystore JSON')
+    .argument('<folder>', 'folder for the keys')
+    .option('--password-file <file>', 'password of the keystore (or ALICE_PASSWORD in the environment)')
+    .option('--json', 'print one JSON object')
+    .action(async (file: string, folder: string, options: { passwordFile?: string; json?: boolean }) => {
+      let keystore: Keystore;
+      try {
+        keystore = JSON.parse(await readFile(resolve(file), 'utf8')) as Keystore;
+      } catch (cause) {
+        throw new UsageError(`${file} is no keystore JSON: export the account again`, { cause });
+      }
+      const password = await givenPassword(options.passwordFile);
+      const dir = resolve(folder);
+      const identity = await createIdentity(dir, { keystore, ...(password === undefined ? {} : { password }) });
+      show(dir, identity.toJSON(), options.json ?? false);
+    });
+  key
+    .command('export')
+    .description('write the account of a folder of keys as keystore JSON, which polkadot wallets import')
+    .argument('<folder>', 'folder of the keys')
+    .argument('<file>', 'file to write; never overwritten')
+    .option('--password-file <file>', 'password that encrypts it (or ALICE_PASSWORD in the environment)')
+    .option('--no-password', 'write the secret in clear: for networks where nothing is at stake')
+    .option('--name <text>', 'name that wallets show')
+    .action(
+      async (folder: string, file: string, options: { passwordFile?: string; password: boolean; name?: string }) => {
+        const password = options.password ? await givenPassword(options.passwordFile) : '';
+        if (password === undefined)
+          throw new UsageError('name a password with --password-file or ALICE_PASSWORD, or say --no-password');
+        const keystore = await exportAccount(resolve(folder), {
+          password,
+          ...(options.name === undefined ? {} : { name: options.name }),
+        });
+        await writeKeystore(resolve(file), keystore);
+        process.stdout.write(`${keystore.address} written to ${file}\n`);
+      },
+    );
 }

@@ -8,6 +8,7 @@ import type { Role } from '../../node/api/status.ts';
 import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
+import type { Config } from '../../node/config/settings.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { createLogger } from '../../node/log/logger.ts';
@@ -15,6 +16,7 @@ import type { AliceNode, NodeOptions } from '../../node/node.ts';
 import { MinerRole } from '../../roles/miner/role.ts';
 import { ValidatorRole } from '../../roles/validator/role.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
+import { givenPassword } from '../node-options.ts';
 import { UsageError } from '../report-failure.ts';
 
 interface RoleOptions extends ConfigFlags {
@@ -50,17 +52,17 @@ const HELP: Readonly<Record<Role, string>> = {
 function makeRole(
   role: Role,
   options: NodeOptions,
-  more: { threads: number; corpus: string | undefined; device: string },
+  more: { engine: Config['engine']; corpus: string | undefined; device: string },
 ): RunnableRole {
   switch (role) {
     case 'bootstrap':
       return new BootstrapRole({ ...options, corpusFolder: more.corpus });
     case 'validator':
-      return new ValidatorRole({ ...options, threads: more.threads });
+      return new ValidatorRole({ ...options, engine: more.engine });
     case 'miner':
       return new MinerRole({
         ...options,
-        threads: more.threads,
+        engine: more.engine,
         device: more.device,
         adversary: process.env.ALICE_TEST_ADVERSARY === 'noise' ? 'noise' : 'none',
       });
@@ -76,7 +78,8 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   const folder = await DataFolder.open(dir);
   const log = createLogger(config.log, { file: folder.join('alice.log'), fields: { role } });
   try {
-    const identity = await loadOrCreateIdentity(folder.join('keys'));
+    const password = await givenPassword(undefined);
+    const identity = await loadOrCreateIdentity(folder.join('keys'), password === undefined ? {} : { password });
     if (
       role === 'validator' &&
       !networkFile.genesis.validators.some(({ address }) => accountFromAddress(address) === identity.account)
@@ -103,7 +106,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
         log,
       },
       {
-        threads: config.engine.threads,
+        engine: config.engine,
         corpus: flags.corpus === undefined ? undefined : resolve(flags.corpus),
         device,
       },

@@ -1,7 +1,8 @@
 /** `alice up`: a whole network on this machine. */
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { runLocalNetwork } from '../../bootstrap/local/run.ts';
+import { parseDeviceChoice, parsePrecisionChoice } from '../../kernels/engine/device/device.ts';
 import { collect, wholeNumber } from '../arguments.ts';
 import { CheckFailedError } from '../report-failure.ts';
 
@@ -9,8 +10,11 @@ interface UpOptions {
   rounds: number;
   corpus?: string[];
   model?: string;
+  preset?: string;
   validators?: number;
   miners: number;
+  device: string;
+  precision: string;
   dir: string;
   seed?: number;
   trainSeconds?: number;
@@ -29,9 +33,12 @@ export function addUpCommand(program: Command): void {
       'text to train on: files, folders or globs of .txt, .md, .jsonl, .jsonl.zst (default: the sentences of WordNet)',
       collect,
     )
-    .option('--model <preset>', 'model shape (default: alice-nano)')
+    .option('--model <preset>', 'model shape: a name of "alice model presets", or a JSON file (default: alice-nano)')
+    .addOption(new Option('--preset <preset>', 'another word for --model').hideHelp().conflicts('model'))
     .option('--validators <n>', 'number of validators (default: 4)', wholeNumber(1, 64))
     .option('--miners <n>', 'number of miners; more can join by hand', wholeNumber(0, 64), 3)
+    .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml; see "alice doctor"', 'auto')
+    .option('--precision <precision>', 'of training: auto, fp32 or fp16', 'auto')
     .option('--dir <folder>', 'where keys, shards, blocks and weights live', 'alice-data')
     .option(
       '--seed <n>',
@@ -55,9 +62,11 @@ Logs of each process: <dir>/<name>/output.log`,
         dir: resolve(options.dir),
         rounds: options.rounds,
         corpus: options.corpus,
-        model: options.model,
+        model: options.model ?? options.preset,
         validators: options.validators,
         miners: options.miners,
+        device: parseDeviceChoice(options.device),
+        precision: parsePrecisionChoice(options.precision),
         seed: options.seed,
         trainSeconds: options.trainSeconds,
         fresh: options.fresh ?? false,

@@ -10,7 +10,8 @@ import * as v from 'valibot';
 import { buildCorpus } from '../../corpus/build/build-corpus.ts';
 import { modelRoot } from '../../kernels/aggregate/model-root.ts';
 import { initialWeights } from '../../kernels/model/initialize.ts';
-import { type Preset, presetByName, presetRecord } from '../../kernels/model/preset.ts';
+import { type Preset, parsePreset, presetByName, presetRecord } from '../../kernels/model/preset.ts';
+import { resolvePreset, samePreset } from '../../kernels/model/preset-file.ts';
 import { GENESIS_MESSAGE, type Genesis, type NetworkFile } from '../../node/chain/genesis.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import { DataFolderError } from '../../node/data-folder.ts';
@@ -151,9 +152,12 @@ async function buildShards(dir: string, settings: Settings, preset: Preset, { sa
 }
 
 /** Makes keys, shards and the genesis. The settings are written last. */
-async function create(options: LocalRunOptions, settings: Settings, context: PrepareContext): Promise<Genesis> {
-  const { dir } = options;
-  const preset = presetByName(settings.model);
+async function create(
+  { dir }: LocalRunOptions,
+  settings: Settings,
+  preset: Preset,
+  context: PrepareContext,
+): Promise<Genesis> {
   const manifest = await buildShards(dir, settings, preset, context);
   const published = await publishedCorpusOf(join(dir, CORPUS_FOLDER), manifest);
   context.say(`genesis: random weights of ${preset.name} from seed ${settings.seed}`);
@@ -206,9 +210,9 @@ const DEFAULTS: Settings = {
 };
 
 /** Settings that the command line asks for; those it says nothing about are left out. */
-function askedFor(options: LocalRunOptions): Partial<Settings> {
-  const { model, corpus, validators, seed, trainSeconds } = options;
-  const asked = { model, validators, seed, trainSeconds, corpus: corpus?.map((path) => resolve(path)) };
+function askedFor(options: LocalRunOptions, preset: Preset | undefined): Partial<Settings> {
+  const { corpus, validators, seed, trainSeconds } = options;
+  const asked = { model: preset?.name, validators, seed, trainSeconds, corpus: corpus?.map((path) => resolve(path)) };
   return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
 }
 
@@ -229,9 +233,9 @@ function contradiction(found: Settings, asked: Partial<Settings>): string | unde
  */
 export async function prepareLocalNetwork(options: LocalRunOptions, context: PrepareContext): Promise<LocalNetwork> {
   const { dir } = options;
-  const asked = askedFor(options);
   // Before anything is deleted or made: a misspelt preset is found at once.
-  presetByName(asked.model ?? DEFAULTS.model);
+  const preset = options.model === undefined ? undefined : await resolvePreset(options.model);
+  const asked = askedFor(options, preset);
   if (options.fresh) await clear(options, context);
   try {
     await mkdir(dir, { recursive: true });
@@ -249,7 +253,7 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
         `${join(dir, CORPUS_FOLDER)} holds something else, and token shards would go there: choose another --dir`,
       );
     }
-    genesis = await create(options, { ...DEFAULTS, ...asked }, context);
+    genesis = await create(options, { ...DEFAULTS, ...asked }, preset ?? presetByName(DEFAULTS.model), context);
   } else {
     const difference = contradiction(found, asked);
     if (difference !== undefined) {
@@ -258,6 +262,11 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
       );
     }
     genesis = (await readNetworkFile(join(dir, NETWORK_FILE))).genesis;
+    if (preset !== undefined && !samePreset(preset, parsePreset(genesis.preset))) {
+      throw new OtherNetworkError(
+        `${dir} holds a network whose ${preset.name} has another shape: use its preset, another --dir, or --fresh`,
+      );
+    }
     context.say(`going on with the network in ${dir}`);
   }
   return { dir, genesis, ...members(options, genesis.validators.length) };
@@ -280,6 +289,7 @@ function members(
       ...['--listen', '/ip4/127.0.0.1/tcp/0'],
       // Several members share the cores: one thread each.
       ...['--threads', '1'],
+      ...(role === 'bootstrap' ? [] : ['--device', options.device, '--precision', options.precision]),
       ...more,
     ],
   });

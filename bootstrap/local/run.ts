@@ -2,6 +2,8 @@
  * `alice up`: prepares a local network, runs it for a number of rounds or until Ctrl-C, and sums up.
  */
 import { join } from 'node:path';
+import { chooseDevice } from '../../kernels/engine/device/choose.ts';
+import type { DeviceChoice, PrecisionChoice } from '../../kernels/engine/device/device.ts';
 import { askNode, findEndpoints, NodeUnreachableError } from '../../node/api/client.ts';
 import type { AccountStatus } from '../../node/api/server.ts';
 import type { NodeStatus } from '../../node/api/status.ts';
@@ -25,6 +27,9 @@ export interface LocalRunOptions {
   /** Seconds that a miner trains in a round. */
   readonly trainSeconds: number | undefined;
   readonly miners: number;
+  /** Where the members compute, and how they train. */
+  readonly device: DeviceChoice;
+  readonly precision: PrecisionChoice;
   readonly fresh: boolean;
   readonly assumeYes: boolean;
   /** Keep standard output free for the JSON object. */
@@ -77,7 +82,10 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
   process.on('SIGTERM', interrupt);
   const supervisor = new Supervisor();
   try {
-    const network = await prepareLocalNetwork(options, { say, signal: stopping.signal });
+    // Once for all members. Each has one thread, which is what a GPU has to beat.
+    const chosen = await chooseDevice({ ...options, threads: 1 }, { signal: stopping.signal });
+    say(chosen.message);
+    const network = await prepareLocalNetwork({ ...options, ...chosen }, { say, signal: stopping.signal });
     say(
       `starting ${1 + network.validators.length + network.miners.length} processes: 1 bootstrap, ${network.validators.length} validators, ${network.miners.length} miners`,
     );

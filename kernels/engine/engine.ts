@@ -41,7 +41,10 @@ export interface Engine {
   readonly weights: Float32Array<ArrayBuffer>;
   /** Copies parameters in. Throws {@link WeightsLengthError} for another model's. */
   loadWeights(weights: Float32Array): void;
-  /** Mean loss over all sequences and its gradient. */
+  /**
+   * Mean loss over all sequences and its gradient. In fp16, throws GradientOverflowError (loss-scale.ts) for a step that
+   * is to be skipped.
+   */
   lossAndGradient(tokens: Int32Array, options?: EngineCallOptions): Promise<LossAndGradient>;
   /** Mean loss of each sequence, nats. */
   losses(tokens: Int32Array, options?: EngineCallOptions): Promise<Float64Array<ArrayBuffer>>;

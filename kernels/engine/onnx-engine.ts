@@ -3,6 +3,7 @@ import { headChunkRows } from '../model/head.ts';
 import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import { addInto, BlockRunner } from './block-runner.ts';
+import type { Device, Precision } from './device/device.ts';
 import {
   checkedNorm,
   type Engine,
@@ -14,6 +15,7 @@ import {
   NonFiniteError,
   WeightsLengthError,
 } from './engine.ts';
+import { GradientOverflowError, LossScale } from './loss-scale.ts';
 import { findSlot, type ModelRunner, type RunnerBuffers, tensorView } from './model-runner.ts';
 import { WholeRunner } from './whole-runner.ts';
 
@@ -33,6 +35,15 @@ export interface EngineOptions {
   readonly memory?: 'whole' | 'blocks';
   /** Most rows (tokens) whose logits exist at once. Default {@link MAX_HEAD_ROWS}. */
   readonly headRows?: number;
+  /** Where graphs run. Default `cpu`. Ask for what `device/choose.ts` found to work. */
+  readonly device?: Device;
+  /**
+   * Of {@link Engine.lossAndGradient}: `fp16` computes matrix products in float16 under a dynamic loss scale. Weights,
+   * gradients and {@link Engine.losses} are float32 either way. Default `fp32`.
+   */
+  readonly precision?: Precision;
+  /** The loss scale to begin with, a power of two. Default: that of {@link LossScale}. */
+  readonly initialLossScale?: number;
   /** Path prefix for onnxruntime's profiles. Default: none are written. */
   readonly profilePrefix?: string;
 }
@@ -89,10 +100,16 @@ class OnnxEngine implements Engine {
   readonly weights: Float32Array<ArrayBuffer>;
   readonly #batch: number;
   readonly #buffers: RunnerBuffers;
+  /** Trains. */
   readonly #runner: ModelRunner;
+  /** Scores: the same one, unless training is in another precision. */
+  readonly #scorer: () => ModelRunner;
+  /** Undefined in fp32, which needs none. */
+  readonly #lossScale: LossScale | undefined;
   readonly #embedding: TensorSlot;
   /** Token ids of the rows of the current pass. */
   readonly #inputTokens: Int32Array;
+  #fullPrecision: ModelRunner | undefined;
   #gradient: Float32Array<ArrayBuffer> | undefined;
   /** Gradient of a pass that is not the first of its call. */
   #passGradient: Float32Array<ArrayBuffer> | undefined;
@@ -125,12 +142,27 @@ class OnnxEngine implements Engine {
       headRows: headChunkRows(rows, options.headRows ?? MAX_HEAD_ROWS),
       session: {
         threads: options.threads,
+        ...(options.device === undefined ? {} : { device: options.device }),
         ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
       },
     };
     const fits = activationBytes(preset, batch, this.context) <= WHOLE_ACTIVATION_BYTES;
     const memory = options.memory ?? (fits ? 'whole' : 'blocks');
-    this.#runner = memory === 'whole' ? new WholeRunner(init) : new BlockRunner(init);
+    const makeRunner = (precision: Precision): ModelRunner => {
+      const precise = { ...init, session: { ...init.session, precision } };
+      return memory === 'whole' ? new WholeRunner(precise) : new BlockRunner(precise);
+    };
+    const { precision = 'fp32', initialLossScale } = options;
+    this.#runner = makeRunner(precision);
+    if (precision === 'fp32') {
+      this.#scorer = () => this.#runner;
+    } else {
+      this.#lossScale = new LossScale(initialLossScale === undefined ? {} : { initial: initialLossScale });
+      this.#scorer = () => {
+        this.#fullPrecision ??= makeRunner('fp32');
+        return this.#fullPrecision;
+      };
+    }
   }
 
   loadWeights(weights: Float32Array): void {
@@ -143,6 +175,7 @@ class OnnxEngine implements Engine {
     return await this.#exclusive(async () => {
       const sequences = this.#checkTokens(tokens);
       const rowWeight = 1 / (sequences * this.context);
+      const scale = this.#lossScale?.value ?? 1;
       this.#gradient ??= new Float32Array(this.weights.length);
       const gradient = this.#gradient;
       let total = 0;
@@ -151,7 +184,7 @@ class OnnxEngine implements Engine {
         if (first > 0) this.#passGradient ??= new Float32Array(this.weights.length);
         const target = first === 0 ? gradient : (this.#passGradient ?? gradient);
         const count = this.#fill(tokens, first, sequences);
-        this.#buffers.rowWeights.fill(rowWeight, 0, count * this.context).fill(0, count * this.context);
+        this.#buffers.rowWeights.fill(scale * rowWeight, 0, count * this.context).fill(0, count * this.context);
         await this.#runner.train(target, signal);
         this.#embeddingGradient(target);
         if (first > 0) addInto(gradient, target);
@@ -159,7 +192,7 @@ class OnnxEngine implements Engine {
       }
       const loss = total * rowWeight;
       if (!Number.isFinite(loss)) throw this.#nonFiniteLoss();
-      return { loss, gradient, gradientNorm: checkedNorm(this.layout, gradient) };
+      return { loss, gradient, gradientNorm: this.#unscaledNorm(gradient, scale) };
     });
   }
 
@@ -170,7 +203,7 @@ class OnnxEngine implements Engine {
       for (let first = 0; first < sequences; first += this.#batch) {
         signal?.throwIfAborted();
         const count = this.#fill(tokens, first, sequences);
-        await this.#runner.forward(signal);
+        await this.#scorer().forward(signal);
         for (let sequence = 0; sequence < count; sequence++) {
           let sum = 0;
           for (let position = 0; position < this.context; position++)
@@ -188,6 +221,21 @@ class OnnxEngine implements Engine {
     if (this.#busy) throw new EngineBusyError('close() while a call is running');
     this.#closed = true;
     await this.#runner.close();
+    await this.#fullPrecision?.close();
+  }
+
+  /** Takes the loss scale off a gradient, in place, and adapts it. Throws {@link GradientOverflowError}. */
+  #unscaledNorm(gradient: Float32Array<ArrayBuffer>, scale: number): number {
+    try {
+      if (scale !== 1) for (let i = 0; i < gradient.length; i++) gradient[i] = (gradient[i] as number) / scale;
+      const norm = checkedNorm(this.layout, gradient);
+      this.#lossScale?.succeeded();
+      return norm;
+    } catch (error) {
+      if (error instanceof NonFiniteError && this.#lossScale?.overflowed())
+        throw new GradientOverflowError(error.tensor, this.#lossScale.value);
+      throw error;
+    }
   }
 
   async #exclusive<T>(call: () => Promise<T>): Promise<T> {

@@ -1,7 +1,9 @@
 /** Runs graphs with onnxruntime. The only file that touches its API. */
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import type { DataType, Graph, TensorType } from '../graph/graph.ts';
+import { withHalfPrecisionProducts } from '../graph/half-precision.ts';
 import { serializeGraph } from '../graph/serialize.ts';
+import { type Device, executionProviders, type Precision } from './device/device.ts';
 
 /** Array that holds the elements of each type. */
 export type TensorData = Float32Array | BigInt64Array | Int32Array | Uint8Array;
@@ -10,6 +12,12 @@ export type TensorData = Float32Array | BigInt64Array | Int32Array | Uint8Array;
 export interface SessionOptions {
   /** Threads that share one operator; nothing else runs in parallel. */
   readonly threads: number;
+  /** Where it runs; a node that the device cannot run runs on the CPU. Default `cpu`. */
+  readonly device?: Device;
+  /** `fp16` computes the matrix products in float16; inputs and outputs stay float32. Default `fp32`. */
+  readonly precision?: Precision;
+  /** Refuses graphs of which the device cannot run every node, instead of running those on the CPU. */
+  readonly onlyDevice?: boolean;
   /** Writes onnxruntime's own profile (one JSON file per session) under this path prefix. */
   readonly profilePrefix?: string;
 }
@@ -53,9 +61,11 @@ export class Session {
   /** Compiles a graph. Throws {@link SessionError}. */
   static async create(name: string, graph: Graph, options: SessionOptions): Promise<Session> {
     const runtime = await loadRuntime();
+    const { device = 'cpu', precision = 'fp32' } = options;
     try {
-      const session = await runtime.InferenceSession.create(serializeGraph(graph, name), {
-        executionProviders: ['cpu'],
+      const program = precision === 'fp16' ? withHalfPrecisionProducts(graph) : graph;
+      const session = await runtime.InferenceSession.create(serializeGraph(program, name), {
+        executionProviders: executionProviders(device),
         graphOptimizationLevel: 'all',
         executionMode: 'sequential',
         intraOpNumThreads: options.threads,
@@ -73,6 +83,7 @@ export class Session {
             intra_op: { allow_spinning: '0' },
             // Denormal numbers are many times slower and never matter here.
             set_denormal_as_zero: '1',
+            ...(options.onlyDevice === true && device !== 'cpu' ? { disable_cpu_ep_fallback: '1' } : {}),
           },
         },
       });

@@ -15,6 +15,7 @@ import {
   writeErrorFeedback,
   writeWeights,
 } from '../checkpoint/model-state.ts';
+import type { Device, Precision } from '../engine/device/device.ts';
 import { checkedNorm, type Engine, type EngineCallOptions, NonFiniteError } from '../engine/engine.ts';
 import { createEngine } from '../engine/onnx-engine.ts';
 import { type DecodedUpdate, decodeUpdate, type UpdateLimits, updateLimits } from '../gradient/agf1.ts';
@@ -58,6 +59,10 @@ export interface ModelSessionInit {
   readonly recipe: TrainingRecipe;
   /** Threads for computing, at least 1. */
   readonly threads: number;
+  /** Where graphs run. Default `cpu`. */
+  readonly device?: Device;
+  /** Of training; scoring is always fp32. Default `fp32`. */
+  readonly precision?: Precision;
 }
 
 /** A submission as it came from its author. */
@@ -134,11 +139,11 @@ export class ModelSession {
   readonly presetHash: string;
 
   /** Throws InvalidPresetError, InvalidEngineOptionsError. */
-  constructor({ preset, recipe, threads }: ModelSessionInit) {
+  constructor({ preset, recipe, threads, device = 'cpu', precision = 'fp32' }: ModelSessionInit) {
     this.presetHash = presetHash(preset);
     this.#preset = preset;
     this.#recipe = recipe;
-    this.#engine = createEngine({ preset, threads, batch: recipe.batchSequences });
+    this.#engine = createEngine({ preset, threads, batch: recipe.batchSequences, device, precision });
     this.#limits = updateLimits(this.#engine.layout, recipe);
     this.#optimizer = new AdamW(this.#engine.layout);
     this.#errorFeedback = new Float32Array(this.#engine.weights.length);

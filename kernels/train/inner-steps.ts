@@ -1,6 +1,7 @@
 /** The inner loop of a training round: some AdamW steps away from the shared weights, and what they amount to. */
 import { performance } from 'node:perf_hooks';
 import { checkedNorm, type Engine, InvalidTokensError } from '../engine/engine.ts';
+import { GradientOverflowError } from '../engine/loss-scale.ts';
 import { type AdamW, type AdamWOptions, defaultAdamWOptions } from './adamw.ts';
 
 /** What an inner loop works on. */
@@ -36,7 +37,7 @@ export interface InnerStepProgress {
 export interface InnerStepsResult {
   /** `θ_start − θ_end` in canonical order: what the round's outer step subtracts. */
   readonly pseudoGradient: Float32Array<ArrayBuffer>;
-  /** Loss before each step that was taken, nats. */
+  /** Loss before each step that was taken, nats. Steps that fp16 skipped have none. */
   readonly losses: Float64Array<ArrayBuffer>;
   readonly tokensPerSecond: number;
   readonly milliseconds: number;
@@ -71,12 +72,23 @@ export async function innerSteps(
   const began = performance.now();
   const tokensPerSecond = () =>
     (1000 * losses.length * init.sequencesPerStep * engine.context) / (performance.now() - began);
+  /** Undefined for a step to be skipped: the loss scale of fp16 was too large for it, and has been halved. */
+  const lossAndGradient = async (tokens: Int32Array) => {
+    try {
+      return await engine.lossAndGradient(tokens, { ...(signal && { signal }) });
+    } catch (error) {
+      if (error instanceof GradientOverflowError) return undefined;
+      throw error;
+    }
+  };
   try {
     for (let step = 0; step < steps; step++) {
       const spent = performance.now() - began;
-      if (init.timeLimitMs !== undefined && step >= (init.minSteps ?? 1) && spent >= init.timeLimitMs) break;
+      if (init.timeLimitMs !== undefined && losses.length >= (init.minSteps ?? 1) && spent >= init.timeLimitMs) break;
       const tokens = init.tokens.subarray(step * perStep, (step + 1) * perStep);
-      const { loss, gradient, gradientNorm } = await engine.lossAndGradient(tokens, { ...(signal && { signal }) });
+      const result = await lossAndGradient(tokens);
+      if (result === undefined) continue;
+      const { loss, gradient, gradientNorm } = result;
       optimizer.step(weights, gradient, gradientNorm, rateAt(init.learningRate, step), adamw);
       losses.push(loss);
       onStep?.({ step: step + 1, steps, loss, gradientNorm, tokensPerSecond: tokensPerSecond() });

@@ -83,6 +83,56 @@ export async function askNode<T>(endpoint: Endpoint, path: string): Promise<T> {
   return body as T;
 }
 
+const rpcAnswerSchema = v.union([
+  v.object({ result: v.unknown() }),
+  v.object({ error: v.object({ message: v.string(), data: v.optional(v.object({ code: v.optional(v.string()) })) }) }),
+]);
+
+/** Thrown when a node answers a JSON-RPC call with an error; `code` is the node's own where it gave one. */
+export class CallRejectedError extends Error {
+  readonly code: string;
+  override readonly name = 'CallRejectedError';
+
+  constructor(message: string, code = 'ERR_CALL_REJECTED') {
+    super(message);
+    this.code = code;
+  }
+}
+
+/**
+ * JSON-RPC call of a node (`node/api/rpc/methods.ts`). Throws {@link NodeUnreachableError} and {@link CallRejectedError}.
+ */
+export async function callNode<T>(
+  endpoint: Pick<Endpoint, 'api'>,
+  method: string,
+  params: Readonly<Record<string, unknown>> = {},
+  options: { readonly signal?: AbortSignal } = {},
+): Promise<T> {
+  let body: unknown;
+  try {
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const response = await fetch(`${endpoint.api}/rpc`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+      signal: options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]),
+    });
+    body = await response.json();
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw new NodeUnreachableError(`no node answers at ${endpoint.api}: start it, or name another with --api`, {
+      cause,
+    });
+  }
+  const answer = v.safeParse(rpcAnswerSchema, body);
+  if (!answer.success) throw new NodeUnreachableError(`${endpoint.api} is no node of Alice`);
+  if ('error' in answer.output) {
+    const { message, data } = answer.output.error;
+    throw new CallRejectedError(message, data?.code);
+  }
+  return answer.output.result as T;
+}
+
 /** Like {@link askNode}, of the first node that answers. */
 export async function askAny<T>(endpoints: readonly Endpoint[], path: string): Promise<T> {
   let failure: unknown = new NodeUnreachableError('there is no node to ask');

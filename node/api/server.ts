@@ -1,9 +1,13 @@
 /**
- * HTTP of a node: status, accounts, metrics. Binds to loopback unless configured otherwise; read-only.
+ * HTTP of a node: status, accounts, metrics, JSON-RPC and a stream of events. Binds to loopback unless configured
+ * otherwise. Nothing here holds a key: what changes the ledger comes signed.
  */
 import Fastify, { type FastifyInstance } from 'fastify';
 import { Gauge, Registry } from 'prom-client';
 import { type AccountId, accountFromAddress, addressOf, InvalidAccountError } from '../chain/account.ts';
+import { addEventStream } from './rpc/event-stream.ts';
+import { addJsonRpc, type RpcLog } from './rpc/json-rpc.ts';
+import type { RpcContext } from './rpc/methods.ts';
 import type { NodeStatus } from './status.ts';
 
 /** What the API needs of the node. */
@@ -11,6 +15,8 @@ export interface ApiComponents {
   status(): NodeStatus;
   /** Balance in units and next nonce of an account; zero for one that the ledger does not know. */
   account(account: AccountId): { readonly balance: bigint; readonly nonce: number };
+  readonly rpc: RpcContext;
+  readonly log: RpcLog;
 }
 
 export interface ApiInit {
@@ -37,6 +43,11 @@ export class ApiPortError extends Error {
   override readonly name = 'ApiPortError';
 }
 
+/** Names and addresses of this machine to itself. */
+function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d+){3}|\[?::1\]?)$/.test(host);
+}
+
 export class ApiServer {
   readonly #init: ApiInit;
   readonly #components: ApiComponents;
@@ -47,7 +58,6 @@ export class ApiServer {
     this.#init = init;
     this.#components = components;
     this.#server = Fastify({ bodyLimit: MAX_BODY_BYTES, requestTimeout: 10_000, forceCloseConnections: true });
-    this.#routes();
   }
 
   /** Base address once started, such as `http://127.0.0.1:4100`. */
@@ -58,6 +68,7 @@ export class ApiServer {
   /** Throws {@link ApiPortError} when the port is taken. */
   async start(): Promise<void> {
     const { host, port } = this.#init;
+    await this.#routes();
     try {
       this.#url = await this.#server.listen({ host, port });
     } catch (cause) {
@@ -72,8 +83,18 @@ export class ApiServer {
     await this.#server.close();
   }
 
-  #routes(): void {
+  async #routes(): Promise<void> {
     const server = this.#server;
+    const { rpc, log } = this.#components;
+    if (isLoopback(this.#init.host)) {
+      // A web site whose name is made to resolve to this machine would otherwise be "of the same origin".
+      server.addHook('onRequest', async (request, reply) => {
+        if (!isLoopback(request.hostname))
+          await reply.code(403).send({ error: 'this address serves its machine only' });
+      });
+    }
+    await addEventStream(server, rpc.chain);
+    addJsonRpc(server, rpc, log);
     server.get('/status', () => this.#components.status());
     server.get<{ Params: { address: string } }>('/accounts/:address', (request, reply) => {
       try {

@@ -38,7 +38,9 @@ import { type Holdings, LedgerState } from '../ledger/state.ts';
 import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
 import { StoreDamagedError } from '../store/errors.ts';
+import type { EventCursor, StoredEvent } from '../store/event-log.ts';
 import type { Store, StoredReceipt } from '../store/store.ts';
+import { ledgerJson } from './ledger-json.ts';
 import { loadState } from './load-state.ts';
 
 /** Bytes of a block that are no transactions: header, beacon proof, length prefixes, with room to spare. */
@@ -212,7 +214,8 @@ export class Blockchain implements Application {
       [validatorsHash, this.#state.nextValidators],
       [nextValidatorsHash, state.nextValidators],
     ]);
-    this.#store.writeBlock({ block, commit, changes, receipts, validatorSets });
+    const watched = [{ type: 'block', height: block.header.height, id, timeMs: block.header.timeMs }, ...events];
+    this.#store.writeBlock({ block, commit, changes, receipts, validatorSets, events: watched.map(eventRow) });
     this.#state = state;
     this.#last = { id, header: block.header };
     this.#executed.clear();
@@ -269,6 +272,30 @@ export class Blockchain implements Application {
   /** What became of a transaction, once a finalized block holds it. */
   receipt(id: Hash): StoredReceipt | undefined {
     return this.#store.receipt(id);
+  }
+
+  /** Receipts of a block, in the order of its transactions. */
+  receiptsAt(height: number): readonly StoredReceipt[] {
+    return this.#store.receiptsAt(height);
+  }
+
+  /** Height of the block with that id. */
+  heightOf(id: Hash): number | undefined {
+    return this.#store.heightOf(id);
+  }
+
+  /** What the last blocks did, in order; see `Store.events`. Every block begins with an event of type `block`. */
+  events(query: {
+    readonly after?: EventCursor;
+    readonly types?: readonly string[];
+    readonly limit: number;
+  }): StoredEvent[] {
+    return this.#store.events(query);
+  }
+
+  /** Cursor of the last event. */
+  get lastEvent(): EventCursor {
+    return this.#store.lastEvent;
   }
 
   /**
@@ -419,4 +446,9 @@ function differentField(header: Header, expected: Header): keyof Header | undefi
 
 function show(value: Header[keyof Header]): string {
   return value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value);
+}
+
+/** An event as the store keeps it. */
+function eventRow(event: { readonly type: string }): { readonly type: string; readonly body: string } {
+  return { type: event.type, body: JSON.stringify(ledgerJson(event)) };
 }

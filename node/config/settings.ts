@@ -89,6 +89,16 @@ export const SETTINGS = {
     }),
   },
   engine: {
+    device: choice({
+      description: 'where training and scoring compute; auto takes a GPU that works and beats the CPU',
+      choices: ['auto', 'cpu', 'cuda', 'webgpu', 'directml', 'coreml'],
+      fallback: 'auto',
+    }),
+    precision: choice({
+      description: 'of training: auto takes fp16 where a GPU computes it; scoring is always fp32',
+      choices: ['auto', 'fp32', 'fp16'],
+      fallback: 'auto',
+    }),
     threads: wholeNumber({
       description: 'threads for training and scoring; 0 takes as many as there are cores',
       unit: 'threads',

@@ -13,8 +13,8 @@ import { sessionCertificateBytes } from '../chain/genesis.ts';
 import { sessionProofBytes } from '../chain/session-signature.ts';
 import type { SessionKey } from '../chain/validator-set.ts';
 import { KeyDamagedError, KeyExistsError } from './errors.ts';
-import { readSeedFile, SEED_BYTES, secretNames, seedText, writeSecretFolder } from './key-files.ts';
-import { importKeystore, type Keystore, readKeystore } from './keystore.ts';
+import { readSecretFile, readSeedFile, SEED_BYTES, secretNames, seedText, writeSecretFolder } from './key-files.ts';
+import { exportKeystore, importKeystore, type Keystore, readKeystore } from './keystore.ts';
 import { type AccountSigner, accountSigner, type SessionSigner, sessionSigner, signaturesReady } from './signatures.ts';
 
 const ACCOUNT_SEED_FILE = 'account.seed';
@@ -118,6 +118,22 @@ export async function loadIdentity(folder: string, options: IdentityOptions = {}
     : accountSigner(await readSeedFile(join(folder, ACCOUNT_SEED_FILE)));
   const session = sessionSigner(await readSeedFile(join(folder, SESSION_SEED_FILE)));
   return new Identity({ signer, session, peerSeed: await readSeedFile(join(folder, PEER_SEED_FILE)) });
+}
+
+/**
+ * Keystore JSON of the account in a `keys` folder. An account that came as a keystore goes out as it came, under the
+ * password that it has; the one given has to open it. Throws what {@link loadIdentity} throws.
+ */
+export async function exportAccount(
+  folder: string,
+  options: { readonly password: string; readonly name?: string },
+): Promise<Keystore> {
+  // Opening it checks the folder and the password.
+  await loadIdentity(folder, options);
+  const names = await secretNames(folder);
+  if (names.includes(ACCOUNT_KEYSTORE_FILE))
+    return JSON.parse(await readSecretFile(join(folder, ACCOUNT_KEYSTORE_FILE))) as Keystore;
+  return exportKeystore(await readSeedFile(join(folder, ACCOUNT_SEED_FILE)), options);
 }
 
 /** Opens a `keys` folder, or makes it where there is none. Throws what loading throws, and `KeyUnavailableError`. */

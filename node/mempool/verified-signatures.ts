@@ -26,12 +26,15 @@ export class VerifiedSignatures {
     return this.#known.has(this.#key(encoded));
   }
 
-  /** True when the signature is the signer's over this transaction on this network. Never throws. */
+  /** True when the signature is the signer's over this transaction on this network, as it is or as a wallet's `signRaw` wraps it.
+   * Never throws. */
   verify(transaction: Transaction, encoded: Uint8Array): boolean {
     const key = this.#key(encoded);
     if (this.#known.has(key)) return true;
     const { body, signature } = transaction;
-    if (!verifyAccount(body.signer, transactionSignBytes(this.#networkId, body), signature)) return false;
+    const message = transactionSignBytes(this.#networkId, body);
+    if (!verifyAccount(body.signer, message, signature) && !verifyAccount(body.signer, wrapped(message), signature))
+      return false;
     if (this.#known.size >= this.#capacity) {
       for (const oldest of this.#known) {
         this.#known.delete(oldest);
@@ -41,4 +44,9 @@ export class VerifiedSignatures {
     this.#known.add(key);
     return true;
   }
+}
+
+/** What a wallet signs when it is handed raw bytes: it puts them between these tags, so that they are no transaction of another chain. */
+function wrapped(message: Uint8Array): Uint8Array {
+  return Buffer.concat([Buffer.from('<Bytes>'), message, Buffer.from('</Bytes>')]);
 }

@@ -24,9 +24,10 @@ import {
   StoreUnavailableError,
   StoreVersionError,
 } from './errors.ts';
+import { CursorTooOldError, EVENT_WINDOW_BLOCKS, type EventCursor, type StoredEvent } from './event-log.ts';
 
 /** Version of the schema below; stored as SQLite's `user_version`. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** "ALIC": marks the file as ours (SQLite's `application_id`). */
 const APPLICATION_ID = 0x414c4943;
@@ -43,11 +44,14 @@ CREATE TABLE receipts (
 ) WITHOUT ROWID;
 CREATE INDEX receipts_by_height ON receipts (height, position);
 CREATE INDEX receipts_by_signer ON receipts (signer, nonce);
+CREATE TABLE events (
+  height INTEGER NOT NULL, position INTEGER NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (height, position)
+) WITHOUT ROWID;
 CREATE TABLE validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL) WITHOUT ROWID;
 `;
 
 /** Points between the writes of one block, in order, for fault injection in tests. */
-export const WRITE_POINTS = ['begin', 'block', 'state', 'receipts', 'validators', 'commit'] as const;
+export const WRITE_POINTS = ['begin', 'block', 'state', 'receipts', 'events', 'validators', 'commit'] as const;
 export type WritePoint = (typeof WRITE_POINTS)[number];
 
 /** Where and for which network. */
@@ -65,6 +69,8 @@ export interface StoredBlock {
   readonly commit: Commit;
   readonly changes: ReadonlyMap<string, Uint8Array | undefined>;
   readonly receipts: readonly Receipt[];
+  /** What watchers are told, in order: type and JSON text. */
+  readonly events: readonly { readonly type: string; readonly body: string }[];
   /** Sets named by the header's hashes, so that commits can be verified later. */
   readonly validatorSets: ReadonlyMap<Hash, ValidatorSet>;
 }
@@ -250,6 +256,17 @@ export class Store {
           receipt.error ?? null,
         );
       }
+      this.#onWrite('events');
+      for (const [position, { type, body }] of stored.events.entries()) {
+        this.#run(
+          'INSERT INTO events (height, position, type, body) VALUES (?, ?, ?, ?)',
+          header.height,
+          position,
+          type,
+          body,
+        );
+      }
+      this.#run('DELETE FROM events WHERE height <= ?', header.height - EVENT_WINDOW_BLOCKS);
       this.#onWrite('validators');
       this.#writeValidatorSets(stored.validatorSets);
       this.#onWrite('commit');
@@ -310,6 +327,42 @@ export class Store {
   /** Receipts of a block, in the order of its transactions. */
   receiptsAt(height: number): StoredReceipt[] {
     return this.#prepare('SELECT * FROM receipts WHERE height = ? ORDER BY position').all(height).map(receiptOf);
+  }
+
+  /**
+   * Events after a cursor (undefined: from the oldest that is kept), in order, of these types only where some are given.
+   * Throws {@link CursorTooOldError} when events after the cursor are no longer kept.
+   */
+  events(query: {
+    readonly after?: EventCursor;
+    readonly types?: readonly string[];
+    readonly limit: number;
+  }): StoredEvent[] {
+    const { after, types, limit } = query;
+    const oldest = Math.max(1, this.height - EVENT_WINDOW_BLOCKS + 1);
+    if (after !== undefined && after.height < oldest - 1)
+      throw new CursorTooOldError(
+        `events before height ${oldest} are no longer kept: read the state, then go on from here`,
+      );
+    const { height, position } = after ?? { height: 0, position: 0 };
+    const rows = this.#prepare(
+      `SELECT height, position, type, body FROM events WHERE (height, position) > (?, ?)
+       AND (? IS NULL OR type IN (SELECT value FROM json_each(?))) ORDER BY height, position LIMIT ?`,
+    ).all(height, position, ...(types === undefined ? [null, null] : [1, JSON.stringify(types)]), limit);
+    return rows.map((row) => ({
+      height: Number(row.height),
+      position: Number(row.position),
+      type: row.type as string,
+      body: row.body as string,
+    }));
+  }
+
+  /** Cursor of the last event. */
+  get lastEvent(): EventCursor {
+    const row = this.#get('SELECT height, position FROM events ORDER BY height DESC, position DESC LIMIT 1');
+    return row === undefined
+      ? { height: 0, position: 0 }
+      : { height: Number(row.height), position: Number(row.position) };
   }
 
   /** Hash of the validator set that decided the block at a height. */

@@ -16,7 +16,12 @@ export class ValidatorRole {
 
   async start(): Promise<void> {
     const options = this.#options;
-    const training = await TrainingNode.start({ ...options, role: 'validator' });
+    const training = await TrainingNode.start({
+      ...options,
+      // It never trains, and scores in fp32.
+      engine: { ...options.engine, precision: 'fp32' },
+      role: 'validator',
+    });
     const { node, replica, corpus, model, preset, maxSubmissionBytes } = training;
     const validator = new Validator(
       { dir: options.folder.join('validator'), context: preset.context, maxSubmissionBytes },

@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { ChainView } from '../../node/api/rpc/chain-view.ts';
 import { ApiServer } from '../../node/api/server.ts';
 import type { NodeStatus } from '../../node/api/status.ts';
 import { accountFromAddress } from '../../node/chain/account.ts';
@@ -25,6 +26,8 @@ const components = {
     balance: account === accountFromAddress(ADDRESS) ? 2n ** 70n : 0n,
     nonce: 9,
   }),
+  rpc: { chain: {} as ChainView, publish: () => {} },
+  log: { error: () => {} },
 };
 
 test('serves status, exact balances and metrics on loopback', async () => {

@@ -30,7 +30,8 @@ async function prepare(fresh: boolean): Promise<string | undefined> {
     seed: undefined,
     trainSeconds: undefined,
   };
-  const options = { dir, rounds: 1, miners: 1, fresh, assumeYes: true, json: true, ...unset };
+  const compute = { device: 'cpu', precision: 'fp32' } as const;
+  const options = { dir, rounds: 1, miners: 1, ...compute, fresh, assumeYes: true, json: true, ...unset };
   try {
     await prepareLocalNetwork(options, { say: () => {}, signal: AbortSignal.abort() });
     return undefined;

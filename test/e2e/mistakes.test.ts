@@ -49,11 +49,49 @@ test('unknown preset, flag, command and value', async () => {
     join(base, 'd'),
   );
   assert.not(existsSync(join(base, 'd')), 'nothing was made');
+  await writeFile(join(base, 'odd.json'), '{"name": "odd", "layers": "two"}');
+  await refuses(/odd\.json: preset: layers: /, 'up', '--model', join(base, 'odd.json'), '--dir', join(base, 'd'));
+  await refuses(/odd\.json: preset: layers: /, 'model', 'presets', join(base, 'odd.json'));
+  assert.not(existsSync(join(base, 'd')), 'nothing was made');
+  await refuses(/unknown device "gpu"; known: auto, cpu, cuda/, 'up', '--device', 'gpu', '--dir', join(base, 'd'));
+  await refuses(
+    /unknown precision "fp8"; known: auto, fp32, fp16/,
+    'up',
+    '--precision',
+    'fp8',
+    '--dir',
+    join(base, 'd'),
+  );
+  await refuses(/engine\.device.*auto, cpu, cuda/, 'miner', '--device', 'gpu', '--network', 'net.json');
+  await refuses(
+    /cpu computes in fp32.*--precision/i,
+    'up',
+    '--device',
+    'cpu',
+    '--precision',
+    'fp16',
+    '--dir',
+    join(base, 'd'),
+  );
   await refuses(/unknown option '--roundz'/, 'up', '--roundz', '3');
   await refuses(/unknown command 'upp'/, 'upp');
   await refuses(/whole number/, 'up', '--rounds', 'many');
   await refuses(/log\.level/, 'config', 'show', '--log-level', 'loud');
   await refuses(/not an Alice address/, 'balance', '5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY');
+});
+
+test('doctor: what does not hold is exit code 1, and the report is whole all the same', async () => {
+  const asked = ['--device', 'cpu', '--precision', 'fp16', '--threads', '1'];
+  const { code, stdout } = await alice('doctor', '--json', '--dir', join(base, 'h'), ...asked);
+  assert.is(code, 1);
+  const report = JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
+  assert.is(report.ok, false);
+  assert.equal(report.wrong, ['uses']);
+  assert.is(report.device, null);
+  assert.not(existsSync(join(base, 'h')), 'nothing was made');
+  const cpu = report.devices.find(({ device }: { device: string }) => device === 'cpu');
+  assert.ok(cpu.works && cpu.gflops > 0 && cpu.training_tokens_per_s > 0);
+  assert.is(report.devices.length, 5);
 });
 
 test('folders: not writable, holding something else, no node in it', async () => {

@@ -80,7 +80,7 @@ test('what was committed is there after closing and opening: state, blocks, rece
 test('a block out of order is refused and changes nothing', async ({ path }) => {
   const { chain, store } = openChain(path, genesis);
   const block = await advance(chain);
-  const empty = { changes: new Map(), receipts: [], validatorSets: new Map() };
+  const empty = { changes: new Map(), receipts: [], events: [], validatorSets: new Map() };
   assert.throws(
     () => store.writeBlock({ block, commit: commitFor(block), ...empty }),
     (error: unknown) => error instanceof StoreOrderError,

@@ -1,0 +1,230 @@
+/**
+ * Training speed beside PyTorch on the same machine: whole steps (forward, backward, clipping, AdamW) and gradients alone,
+ * with activations kept and recomputed, taking turns in one run.
+ *
+ *     npm run bench -- train [-- --preset alice-50m --batch 4 --context 256 --threads 2 --turns 5 --profile]
+ */
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Engine } from '../kernels/engine/engine.ts';
+import { createEngine } from '../kernels/engine/onnx-engine.ts';
+import { Session } from '../kernels/engine/session.ts';
+import { Graph } from '../kernels/graph/graph.ts';
+import { gemm } from '../kernels/graph/ops/matrix.ts';
+import { initialWeights } from '../kernels/model/initialize.ts';
+import { tensorLayout } from '../kernels/model/layout.ts';
+import { type Preset, presetByName } from '../kernels/model/preset.ts';
+import { AdamW } from '../kernels/train/adamw.ts';
+import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
+import { compare, ratioOf, secondsOf } from './measure.ts';
+import { findPyTorch, PyTorchEngine, type PyTorchStep } from './pytorch/engine.ts';
+
+/** One line for the list of benchmarks. */
+export const describe = 'tokens per second of training, beside PyTorch fp32 and bf16';
+
+/** Any rate: what a step costs does not depend on it. */
+const LEARNING_RATE = 1e-3;
+
+interface Shape {
+  readonly preset: Preset;
+  readonly batch: number;
+  readonly context: number;
+  readonly threads: number;
+}
+
+/** Reads the words after `train`. Throws what `parseArgs` and `presetByName` throw. */
+function parseWords(args: readonly string[]): Shape & { readonly turns: number; readonly profile: boolean } {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      preset: { type: 'string', default: 'alice-50m' },
+      batch: { type: 'string', default: '4' },
+      context: { type: 'string', default: '256' },
+      threads: { type: 'string', default: String(availableParallelism()) },
+      turns: { type: 'string', default: '5' },
+      profile: { type: 'boolean', default: false },
+    },
+  });
+  return {
+    preset: presetByName(values.preset),
+    batch: Number(values.batch),
+    context: Number(values.context),
+    threads: Number(values.threads),
+    turns: Number(values.turns),
+    profile: values.profile,
+  };
+}
+
+/** The same tokens for both sides; which ones they are changes nothing but the cost of the embedding's cache misses. */
+function someTokens({ preset, batch, context }: Shape): Int32Array {
+  return Int32Array.from({ length: batch * (context + 1) }, (_, i) => (i * 7919) % preset.vocabulary);
+}
+
+/**
+ * Floating-point operations of the matrix products that a gradient needs, without any recomputation: two per weight and
+ * token forward, four backward, and the causal half of the attention products.
+ */
+export function productFlops({ preset, batch, context }: Shape): number {
+  const tokens = batch * context;
+  const matrices = tensorLayout(preset).filter(({ role }) => role !== 'embedding' && role !== 'norm');
+  const weights = matrices.reduce((sum, { length }) => sum + length, 0);
+  const head = preset.tied ? preset.vocabulary * preset.hidden : 0;
+  const attention = preset.layers * preset.hidden * (context + 1);
+  return 6 * tokens * (weights + head + attention);
+}
+
+/** GFLOP/s of onnxruntime on a packed 1024^3 product: the peak that shares are of. */
+async function productPeak(threads: number): Promise<{ readonly run: () => Promise<number>; close(): Promise<void> }> {
+  const size = 1024;
+  const graph = new Graph();
+  const a = graph.input('a', { dtype: 'float32', shape: [size, size] });
+  const b = graph.input('b', { dtype: 'float32', shape: [size, size] });
+  graph.output('c', gemm(a, b));
+  const session = await Session.create('product', graph, { threads });
+  const matrix = () => new Float32Array(size * size).fill(1e-3);
+  const feeds = { a: session.bind('a', matrix()), b: session.bind('b', matrix()) };
+  const fetches = { c: session.bind('c', matrix()) };
+  const repeats = 20;
+  const run = async () => {
+    const seconds = await secondsOf(async () => {
+      for (let i = 0; i < repeats; i++) await session.run(feeds, fetches);
+    });
+    return (repeats * 2 * size ** 3) / seconds / 1e9;
+  };
+  return { run, close: () => session.close() };
+}
+
+/** Our engine with an optimizer, as functions that return tokens per second. */
+function ours(shape: Shape, memory: 'whole' | 'blocks') {
+  const engine: Engine = createEngine({ ...shape, memory });
+  engine.loadWeights(initialWeights(shape.preset, new Uint8Array(32)));
+  const optimizer = new AdamW(engine.layout);
+  const tokens = someTokens(shape);
+  const speed = (seconds: number) => (shape.batch * shape.context) / seconds;
+  return {
+    gradient: async () => speed(await secondsOf(() => engine.lossAndGradient(tokens))),
+    step: async () =>
+      speed(
+        await secondsOf(async () => {
+          const { gradient, gradientNorm } = await engine.lossAndGradient(tokens);
+          optimizer.step(engine.weights, gradient, gradientNorm, LEARNING_RATE);
+        }),
+      ),
+    close: () => engine.close(),
+  };
+}
+
+/** The forms of PyTorch that are measured, by name. */
+const PYTORCH_FORMS = {
+  fp32: { precision: 'fp32', checkpoint: false },
+  fp32_checkpointed: { precision: 'fp32', checkpoint: true },
+  bf16: { precision: 'bf16', checkpoint: false },
+} as const satisfies Record<string, Pick<PyTorchStep, 'precision' | 'checkpoint'>>;
+
+/** Measures. */
+export async function run({ args, signal, progress }: BenchmarkOptions): Promise<BenchmarkResult> {
+  const { turns, profile, ...shape } = parseWords(args);
+  if (profile) return await profileOps(shape, progress);
+  const notes = [
+    `${shape.preset.name}, ${shape.batch} x ${shape.context} tokens, ${shape.threads} threads; a step is forward, backward, clipping and AdamW`,
+    "peak_share: the products a gradient needs, without recomputation, over the engine's own speed on 1024^3",
+  ];
+  const variants: Record<string, () => Promise<number>> = {};
+  const closing: (() => unknown)[] = [];
+  try {
+    const peak = await productPeak(shape.threads);
+    closing.push(peak.close);
+    variants.peak_gflops = peak.run;
+    for (const memory of ['whole', 'blocks'] as const) {
+      const engine = ours(shape, memory);
+      closing.push(engine.close);
+      variants[`${memory}_step`] = engine.step;
+      variants[`${memory}_gradient`] = engine.gradient;
+    }
+    const python = findPyTorch();
+    if (python === undefined) {
+      notes.push('PyTorch was not found (Debian: apt-get install python3-torch): its ratios are null');
+    } else {
+      const pytorch = await PyTorchEngine.start(python, shape);
+      closing.push(() => pytorch.close());
+      notes.push(`PyTorch ${pytorch.version}, AdamW foreach; bf16 is autocast with float32 weights`);
+      const tokens = someTokens(shape);
+      for (const [name, form] of Object.entries(PYTORCH_FORMS)) {
+        const speed = async (learningRate?: number) => {
+          const options = { tokens, ...form, ...(learningRate === undefined ? {} : { learningRate }) };
+          return (shape.batch * shape.context) / (await pytorch.step(options)).seconds;
+        };
+        variants[`pytorch_${name}_step`] = () => speed(LEARNING_RATE);
+        variants[`pytorch_${name}_gradient`] = () => speed();
+      }
+    }
+    progress(`${Object.keys(variants).length} variants, ${turns} turns`);
+    const comparison = await compare(variants, { turns, signal });
+    const { summaries } = comparison;
+    const ratio = (a: string, b: string) => (summaries[b] === undefined ? null : ratioOf(comparison, a, b).median);
+    const fastest = (summaries.whole_step?.median ?? 0) >= (summaries.blocks_step?.median ?? 0) ? 'whole' : 'blocks';
+    const share = (memory: string) =>
+      (((summaries[`${memory}_gradient`]?.median ?? 0) / (shape.batch * shape.context)) * productFlops(shape)) /
+      1e9 /
+      (summaries.peak_gflops?.median ?? Number.NaN);
+    return {
+      figures: {
+        tokens_per_s: summaries[`${fastest}_step`]?.median,
+        pytorch_fp32_ratio: ratio(`${fastest}_step`, 'pytorch_fp32_step'),
+        pytorch_fp32_checkpointed_ratio: ratio('blocks_step', 'pytorch_fp32_checkpointed_step'),
+        pytorch_bf16_ratio: ratio(`${fastest}_step`, 'pytorch_bf16_step'),
+        peak_share: share(fastest),
+        gradient_pytorch_fp32_ratio: ratio(`${fastest}_gradient`, 'pytorch_fp32_gradient'),
+        gradient_pytorch_fp32_checkpointed_ratio: ratio('blocks_gradient', 'pytorch_fp32_checkpointed_gradient'),
+        gradient_pytorch_bf16_ratio: ratio(`${fastest}_gradient`, 'pytorch_bf16_gradient'),
+        fastest,
+        medians: Object.fromEntries(Object.entries(summaries).map(([name, { median }]) => [name, median])),
+        spreads: Object.fromEntries(Object.entries(summaries).map(([name, { spread }]) => [name, spread])),
+      },
+      notes,
+    };
+  } finally {
+    for (const close of closing) await close();
+  }
+}
+
+interface ProfileEvent {
+  readonly cat: string;
+  readonly dur: number;
+  readonly args?: { readonly op_name?: string };
+}
+
+/** Share of the time of a gradient by operator, from onnxruntime's own profile, whose file is written at the end. */
+async function profileOps(shape: Shape, progress: (message: string) => void): Promise<BenchmarkResult> {
+  const shares: Record<string, Record<string, number>> = {};
+  for (const memory of ['whole', 'blocks'] as const) {
+    progress(`profiling ${memory}`);
+    const folder = await mkdtemp(join(tmpdir(), 'alice-profile-'));
+    try {
+      const engine = createEngine({ ...shape, memory, profilePrefix: join(folder, 'ort') });
+      engine.loadWeights(initialWeights(shape.preset, new Uint8Array(32)));
+      for (let i = 0; i < 4; i++) await engine.lossAndGradient(someTokens(shape));
+      await engine.close();
+      shares[memory] = await opShares(folder);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+  return { figures: shares, notes: ['share of the time in onnxruntime by operator'] };
+}
+
+async function opShares(folder: string): Promise<Record<string, number>> {
+  const microseconds = new Map<string, number>();
+  for (const file of await readdir(folder)) {
+    const events = JSON.parse(await readFile(join(folder, file), 'utf8')) as ProfileEvent[];
+    for (const { cat, dur, args } of events) {
+      if (cat !== 'Node' || args?.op_name === undefined) continue;
+      microseconds.set(args.op_name, (microseconds.get(args.op_name) ?? 0) + dur);
+    }
+  }
+  const total = [...microseconds.values()].reduce((sum, value) => sum + value, 0);
+  const sorted = [...microseconds].sort(([, a], [, b]) => b - a);
+  return Object.fromEntries(sorted.map(([name, value]) => [name, Math.round((1000 * value) / total) / 1000]));
+}
