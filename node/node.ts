@@ -15,6 +15,7 @@ import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
 import { ConsensusService } from './consensus/service.ts';
 import type { DataFolder } from './data-folder.ts';
+import { checkGenesisCertificates } from './identity/genesis-certificates.ts';
 import type { Identity } from './identity/identity.ts';
 import { signaturesReady } from './identity/signatures.ts';
 import type { Logger } from './log/logger.ts';
@@ -151,6 +152,7 @@ export class AliceNode {
     await signaturesReady();
     const { networkFile, folder, identity, log } = options;
     const { genesis } = networkFile;
+    checkGenesisCertificates(genesis);
     await using cleanup = new AsyncDisposableStack();
     const store = Store.open({ path: folder.join('chain.sqlite'), genesisHash: genesisHash(genesis) });
     cleanup.defer(() => store.close());
@@ -263,7 +265,7 @@ export class AliceNode {
         rounds: this.#rounds.list(),
       },
       account: {
-        balance: state.account(account).balance.toString(),
+        balance: state.holdings(account).balance.toString(),
         lastReward:
           reward === undefined
             ? null

@@ -39,6 +39,26 @@ export function localParameters(trainSeconds: number): Parameters {
       validatorSharePpm: 150_000,
       infrastructureSharePpm: 50_000,
       transactionsPerAccountPerBlock: 16,
+      existentialDeposit: 1_000_000_000,
+      baseFee: 100_000_000,
+      feePerByte: 1_000_000,
+      feeBurnPpm: 1_000_000,
+      // Nobody cheats oneself: what is earned is there at once, so that a person can try what it is good for.
+      vestingMs: 0,
+    },
+    staking: {
+      maxValidators: 64,
+      validatorSetIntervalBlocks: 5,
+      genesisWeightFadeMs: 63_072_000_000,
+      // One ALICE is one vote; a founder has a thousand.
+      unitsPerPower: 1_000_000_000_000,
+      minimumBond: 1_000_000_000_000,
+      unbondingMs: 60_000,
+      unbondingBlocks: 200,
+      offenceWindowBlocks: 100,
+      slashBurnPpm: 1_000_000,
+      absentRoundsToJail: 20,
+      jailMs: 30_000,
     },
     training: {
       batchSequences: 8,

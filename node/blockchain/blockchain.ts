@@ -6,7 +6,6 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AccountId } from '../chain/account.ts';
-import { type Amount, amount } from '../chain/amount.ts';
 import { beaconMessage, genesisBeacon } from '../chain/beacon.ts';
 import {
   type Block,
@@ -26,9 +25,16 @@ import type { Application, BlockVerdict, FinalizedBlock } from '../consensus/app
 import { verifyProof } from '../identity/signatures.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
-import { type ExecutedBlock, executeBlock, type Receipt, type SignedTransaction } from '../ledger/execute.ts';
+import {
+  buildBlock,
+  type ExecutedBlock,
+  executeBlock,
+  type Receipt,
+  type SignedTransaction,
+} from '../ledger/execute.ts';
+import { canPay, feeOf } from '../ledger/fees.ts';
 import { isActive } from '../ledger/registry.ts';
-import { LedgerState } from '../ledger/state.ts';
+import { type Holdings, LedgerState } from '../ledger/state.ts';
 import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
 import { StoreDamagedError } from '../store/errors.ts';
@@ -78,8 +84,7 @@ export interface BlockEvent {
 }
 
 /** An account for people: what it has, the nonce by the last block, and the nonce that a new transaction should carry. */
-export interface AccountView {
-  readonly balance: Amount;
+export interface AccountView extends Holdings {
   readonly nonce: number;
   readonly nextNonce: number;
 }
@@ -127,6 +132,10 @@ export class Blockchain implements Application {
         height: () => this.height,
         parameters: () => this.#state.parameters,
         classOf: (account) => this.#classOf(account),
+        canPay: (transaction, encoded) => {
+          const fee = feeOf(this.#state, transaction, this.#state.parameters, encoded.length);
+          return canPay(this.#state, transaction, fee, this.#state.timeMs);
+        },
         verify: (transaction, encoded) => this.#signatures.verify(transaction, encoded),
       },
     );
@@ -177,8 +186,9 @@ export class Blockchain implements Application {
     const beacon = nextBeacon(this.beacon, output);
     const waiting = this.#mempool.select(MAX_BLOCK_BYTES - BLOCK_OVERHEAD_BYTES);
     const execution = { height: this.height + 1, timeMs: input.timeMs, beacon, proposer: input.proposer };
-    const executed = executeBlock(this.#state, { ...execution, transactions: waiting });
-    const transactions = waiting.map(({ encoded }) => encoded);
+    const executed = buildBlock(this.#state, { ...execution, transactions: waiting });
+    const included = new Set(executed.included);
+    const transactions = waiting.filter((signed) => included.has(signed)).map(({ encoded }) => encoded);
     const header = this.#header(execution, transactions, executed.state);
     this.#remember(blockId(header), executed);
     return { header, beaconProof: input.beaconProof, transactions };
@@ -255,8 +265,8 @@ export class Blockchain implements Application {
   }
 
   account(account: AccountId): AccountView {
-    const { balance, nonce } = this.#state.account(account);
-    return { balance: amount(balance), nonce, nextNonce: this.#mempool.nextNonce(account) };
+    const { nonce } = this.#state.account(account);
+    return { ...this.#state.holdings(account), nonce, nextNonce: this.#mempool.nextNonce(account) };
   }
 
   /** What became of a transaction, once a finalized block holds it. */

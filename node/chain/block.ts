@@ -81,7 +81,8 @@ const voteBodyCodec = Struct({
   /** The block voted for; `undefined` is a vote for nil. */
   blockId: Option(hashCodec),
 });
-const voteCodec = Struct({ body: voteBodyCodec, validator: accountCodec, signature: Bytes(64) });
+/** SCALE form of a vote. */
+export const voteCodec = Struct({ body: voteBodyCodec, validator: accountCodec, signature: Bytes(64) });
 export type VoteBody = CodecType<typeof voteBodyCodec>;
 /** A signed prevote or precommit. */
 export type Vote = CodecType<typeof voteCodec>;

@@ -4,7 +4,7 @@
 import * as v from 'valibot';
 import { type AccountId, accountFromAddress } from './account.ts';
 import { domainHash, type Hash, hashBytes, parseHash } from './hash.ts';
-import { parametersSchema } from './parameters.ts';
+import { checkParameters, parametersSchema } from './parameters.ts';
 import type { SessionKey } from './validator-set.ts';
 
 /** The message of the first block (MISSION.md). */
@@ -114,9 +114,13 @@ export function checkNetworkFile(value: unknown): NetworkFile {
   const accounts = genesis.validators.map((validator) => accountFromAddress(validator.address));
   if (new Set(accounts).size !== accounts.length)
     throw new InvalidGenesisError('network file: a validator is named twice');
-  const { minerSharePpm, validatorSharePpm, infrastructureSharePpm } = genesis.parameters.economics;
-  if (minerSharePpm + validatorSharePpm + infrastructureSharePpm !== 1_000_000) {
-    throw new InvalidGenesisError('network file: the reward shares do not add up to 1,000,000 ppm');
+  const keys = genesis.validators.map(({ sessionKey }) => sessionKey);
+  if (new Set(keys).size !== keys.length)
+    throw new InvalidGenesisError('network file: two validators have one session key');
+  try {
+    checkParameters(genesis.parameters);
+  } catch (cause) {
+    throw new InvalidGenesisError(`network file: ${(cause as Error).message}`, { cause });
   }
   parseHash(genesis.modelRoot);
   return result.output;

@@ -8,6 +8,9 @@ const positiveInteger = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValu
 const integer = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
 const partsPerMillion = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(1_000_000));
 
+/** Longest time that a parameter may set: keeps sums of times far from where numbers lose their exactness. */
+const TEN_YEARS_MS = 315_360_000_000;
+
 /** Schema of the parameters; also what a genesis file is checked against. */
 export const parametersSchema = v.strictObject({
   consensus: v.strictObject({
@@ -52,8 +55,43 @@ export const parametersSchema = v.strictObject({
     minerSharePpm: partsPerMillion,
     validatorSharePpm: partsPerMillion,
     infrastructureSharePpm: partsPerMillion,
-    /** Most transactions of one account in one block while fees are zero. */
+    /** Most transactions of one account in one block: what bounds the calls that cost nothing. */
     transactionsPerAccountPerBlock: positiveInteger,
+    /** A transfer neither leaves nor makes a balance below this, except zero. In units. */
+    existentialDeposit: integer,
+    /** Fee of a paying call: this, and so much for each byte of the transaction. In units. */
+    baseFee: integer,
+    feePerByte: integer,
+    /** Share of every fee that is burned; the rest goes to the infrastructure pot. */
+    feeBurnPpm: partsPerMillion,
+    /** Rewards unlock over this time, in equal steps; 0 pays at once. */
+    vestingMs: v.pipe(integer, v.maxValue(TEN_YEARS_MS)),
+  }),
+  staking: v.strictObject({
+    /** Size of the validator set: those with most power. */
+    maxValidators: v.pipe(positiveInteger, v.maxValue(256)),
+    /** Growing stakes and fading genesis weight act on the validator set every so many blocks; losses act at once. */
+    validatorSetIntervalBlocks: v.pipe(positiveInteger, v.maxValue(1_000_000)),
+    /** Genesis weight falls linearly to zero over this time since genesis. */
+    genesisWeightFadeMs: positiveInteger,
+    /** Units of bonded stake that make one unit of voting power. */
+    unitsPerPower: v.pipe(positiveInteger, v.minValue(1000)),
+    /** Least stake of a validator. In units. */
+    minimumBond: positiveInteger,
+    /**
+     * Unbonded stake is free once both are over: the time, on which light clients rely, and the blocks, within which
+     * evidence counts.
+     */
+    unbondingMs: v.pipe(positiveInteger, v.maxValue(TEN_YEARS_MS)),
+    unbondingBlocks: v.pipe(positiveInteger, v.maxValue(100_000_000)),
+    /** Equivocations at heights at most this far apart count as one offence of all who did it. */
+    offenceWindowBlocks: v.pipe(integer, v.maxValue(100_000_000)),
+    /** Share of slashed stake that is burned; the rest goes to the infrastructure pot. */
+    slashBurnPpm: partsPerMillion,
+    /** A validator that reveals no scores in this many scored rounds in a row is jailed; 0: never. */
+    absentRoundsToJail: integer,
+    /** Time before a jailed validator may come back. */
+    jailMs: v.pipe(positiveInteger, v.maxValue(TEN_YEARS_MS)),
   }),
   /** Training recipe; read by kernels and roles, opaque to the ledger except for being the same for all. */
   training: v.strictObject({
@@ -80,3 +118,24 @@ export const parametersSchema = v.strictObject({
 
 /** Network parameters, as genesis holds them. */
 export type Parameters = v.InferOutput<typeof parametersSchema>;
+
+/** Thrown when parameters are out of their bounds or contradict each other. */
+export class InvalidParametersError extends Error {
+  static readonly code = 'ERR_INVALID_PARAMETERS';
+  readonly code = InvalidParametersError.code;
+  override readonly name = 'InvalidParametersError';
+}
+
+/** Checks types, bounds, and what has to fit together. Throws {@link InvalidParametersError} naming what is wrong. */
+export function checkParameters(value: unknown): Parameters {
+  const result = v.safeParse(parametersSchema, value);
+  if (!result.success) {
+    const issue = result.issues[0];
+    throw new InvalidParametersError(`${v.getDotPath(issue) ?? 'parameters'}: ${issue.message}`);
+  }
+  const { minerSharePpm, validatorSharePpm, infrastructureSharePpm } = result.output.economics;
+  if (minerSharePpm + validatorSharePpm + infrastructureSharePpm !== 1_000_000) {
+    throw new InvalidParametersError('the reward shares do not add up to 1,000,000 ppm');
+  }
+  return result.output;
+}

@@ -35,6 +35,22 @@ export const callCodec = Enum({
   revealScores: Struct({ round: u32, salt: Bytes(32), heldOutLoss: i64, scores: Vector(scoreCodec) }),
   /** A validator states the model root that it computed for the round, and the CID of the weights blob. */
   attestModel: Struct({ round: u32, modelRoot: hashCodec, checkpoint: str }),
+  /** Lets `spender` move up to `amount` units of the signer's; replaces what was allowed before, 0 takes it back. */
+  approve: Struct({ spender: accountCodec, amount: u128 }),
+  /** Moves units of `from`, within what it allowed the signer. */
+  transferFrom: Struct({ from: accountCodec, to: accountCodec, amount: u128 }),
+  /** Puts units at stake, at first or in addition. */
+  bond: Struct({ amount: u128 }),
+  /** Takes units from the stake; they are free after the unbonding time. */
+  unbond: Struct({ amount: u128 }),
+  /** Takes back what has finished unbonding. */
+  withdraw: _void,
+  /** Names the ed25519 key that votes for the signer. `proof`: its signature over `sessionProofBytes`. */
+  certifySessionKey: Struct({ sessionKey: hashCodec, proof: Bytes(64) }),
+  /** Comes back from jail. */
+  unjail: _void,
+  /** A validator's vote for changing parameters at a height: canonical JSON of the sections and values that change. */
+  voteParameters: Struct({ change: str, height: u32 }),
 });
 export type Call = CodecType<typeof callCodec>;
 

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { type AccountId, type Address, addressOf } from '../chain/account.ts';
 import { sessionCertificateBytes } from '../chain/genesis.ts';
+import { sessionProofBytes } from '../chain/session-signature.ts';
 import type { SessionKey } from '../chain/validator-set.ts';
 import { KeyDamagedError, KeyExistsError } from './errors.ts';
 import { readSecretFile, readSeedFile, SEED_BYTES, secretNames, seedText, writeSecretFolder } from './key-files.ts';
@@ -53,6 +54,11 @@ export class Identity {
   /** The account's 64-byte signature that lets the session key vote for it, as genesis wants it. */
   certificate(): Uint8Array {
     return this.signer.sign(sessionCertificateBytes(this.account, this.sessionKey));
+  }
+
+  /** The session key's 64-byte signature of the account, as the call `certifySessionKey` wants it on a network. */
+  sessionProof(networkId: Uint8Array): Uint8Array {
+    return this.session.sign(sessionProofBytes(networkId, this.account, this.sessionKey));
   }
 
   toJSON(): { account: AccountId; address: Address; sessionKey: SessionKey } {

@@ -4,7 +4,7 @@
  * Consensus votes use ed25519 because it verifies about twenty times faster than sr25519 in WebAssembly.
  * sr25519 signatures are randomized: never compare them as bytes.
  */
-import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import {
   cryptoWaitReady,
   sr25519PairFromSeed,
@@ -14,8 +14,11 @@ import {
   sr25519VrfVerify,
 } from '@polkadot/util-crypto';
 import { type AccountId, accountFromPublicKey, accountPublicKey } from '../chain/account.ts';
-import { type Hash, hashBytes, hashFromBytes } from '../chain/hash.ts';
+import { hashFromBytes } from '../chain/hash.ts';
+import { ED25519_SPKI_PREFIX } from '../chain/session-signature.ts';
 import type { SessionKey } from '../chain/validator-set.ts';
+
+export { verifySession } from '../chain/session-signature.ts';
 
 /** Resolves when the sr25519 WebAssembly is ready. Await it once before any function of this file. */
 export async function signaturesReady(): Promise<void> {
@@ -79,9 +82,8 @@ export function verifyProof(account: AccountId, message: Uint8Array, proof: Uint
   }
 }
 
-/** DER prefixes of ed25519 keys (RFC 8410): what precedes the 32 raw bytes. */
+/** DER prefix of an ed25519 secret key (RFC 8410): what precedes the 32 raw bytes. */
 const ED25519_PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
-const ED25519_SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 
 /** Session signer of a 32-byte ed25519 seed. */
 export function sessionSigner(seed: Uint8Array): SessionSigner {
@@ -95,29 +97,4 @@ export function sessionSigner(seed: Uint8Array): SessionSigner {
     sessionKey: hashFromBytes(spki.subarray(ED25519_SPKI_PREFIX.length)),
     sign: (message) => new Uint8Array(sign(null, message, privateKey)),
   };
-}
-
-/** Parsed public keys by session key. Validator sets are small; the oldest entry goes when there are more. */
-const publicKeys = new Map<SessionKey, KeyObject>();
-const MAX_CACHED_PUBLIC_KEYS = 1024;
-
-/** True when `signature` is the session key's over `message`. Never throws. */
-export function verifySession(sessionKey: SessionKey, message: Uint8Array, signature: Uint8Array): boolean {
-  try {
-    let key = publicKeys.get(sessionKey);
-    if (key === undefined) {
-      const der = Buffer.concat([ED25519_SPKI_PREFIX, hashBytes(sessionKey as Hash)]);
-      key = createPublicKey({ key: der, format: 'der', type: 'spki' });
-      if (publicKeys.size >= MAX_CACHED_PUBLIC_KEYS) {
-        for (const oldest of publicKeys.keys()) {
-          publicKeys.delete(oldest);
-          break;
-        }
-      }
-      publicKeys.set(sessionKey, key);
-    }
-    return signature.length === 64 && verify(null, message, key, signature);
-  } catch {
-    return false;
-  }
 }

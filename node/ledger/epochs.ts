@@ -3,7 +3,7 @@
  *
  * An epoch ends with the first round that closes at least `epochMs` after the previous end while some submission
  * accepted since then has credit. It mints the schedule's target at that time minus all that was minted before
- * (`issuance.ts`), splits that by the parameters' shares for miners, validators and infrastructure, and the first two
+ * (`issuance.ts`; burning makes no room to mint again), splits that by the parameters' shares for miners, validators and infrastructure, and the first two
  * shares in proportion to credit. Every split is by largest remainder, ties to the earlier role or the lower account:
  * the parts add up to what was minted, to the unit.
  *
@@ -15,12 +15,14 @@ import type { AccountId } from '../chain/account.ts';
 import { amount } from '../chain/amount.ts';
 import { accountCodec } from '../chain/codec.ts';
 import type { Parameters } from '../chain/parameters.ts';
-import { credit, recordIssuance, SUPPLY } from './accounts.ts';
+import { recordIssuance, SUPPLY } from './accounts.ts';
 import type { Draft, StateReader, StateRecord } from './draft.ts';
 import { need } from './draft.ts';
 import type { LedgerEvent } from './events.ts';
+import { mintedUnits } from './holdings.ts';
 import { splitProportionally, targetIssuance } from './issuance.ts';
 import { CHAIN } from './parameters.ts';
+import { creditReward } from './vesting.ts';
 
 /** Epochs whose rewards stay in the state. */
 export const EPOCH_HISTORY = 64;
@@ -119,7 +121,7 @@ export function settleEpochIfDue(
   if (minerCredit === 0n || validatorCredit === 0n) return [];
 
   const elapsedMs = at.timeMs - need(draft, CHAIN).genesisTimeMs;
-  const minted = targetIssuance(elapsedMs) - need(draft, SUPPLY).totalIssuance;
+  const minted = targetIssuance(elapsedMs) - mintedUnits(need(draft, SUPPLY));
   const { minerSharePpm, validatorSharePpm, infrastructureSharePpm } = parameters.economics;
   const shares = [minerSharePpm, validatorSharePpm, infrastructureSharePpm].map(BigInt);
   const [forMiners, forValidators, forInfrastructure] = splitProportionally(minted, shares);
@@ -131,7 +133,13 @@ export function settleEpochIfDue(
     return credits.map(({ account, credit }, index) => ({ account, role, credit, amount: parts[index] }));
   };
   const rewards = [...pay('miner', forMiners, epoch.miners), ...pay('validator', forValidators, epoch.validators)];
-  for (const reward of rewards) credit(draft, reward.account, amount(reward.amount));
+  const events: LedgerEvent[] = [];
+  const { vestingMs } = parameters.economics;
+  for (const { account, role, amount: units } of rewards) {
+    if (units === 0n) continue;
+    events.push(...creditReward(draft, account, units, { timeMs: at.timeMs, vestingMs }));
+    events.push({ type: 'rewarded', account, role, amount: amount(units), epoch: epoch.epoch });
+  }
   recordIssuance(draft, amount(minted), amount(forInfrastructure));
 
   draft.set(settledEpoch(epoch.epoch), {
@@ -156,5 +164,5 @@ export function settleEpochIfDue(
     miners: [],
     validators: [],
   });
-  return [{ type: 'epochSettled', epoch: epoch.epoch, minted: amount(minted) }];
+  return [...events, { type: 'epochSettled', epoch: epoch.epoch, minted: amount(minted) }];
 }

@@ -24,6 +24,22 @@ export const CALL_ERRORS = {
   ERR_ALREADY_ATTESTED: 'the validator has already attested this model root',
   ERR_CHECKPOINT_MISSING: 'this round publishes a checkpoint, the attestation has to name it',
   ERR_CHECKPOINT_NOT_DUE: 'this round publishes no checkpoint',
+  ERR_BELOW_EXISTENTIAL_DEPOSIT: 'the account would have less than the existential deposit',
+  ERR_WOULD_LEAVE_DUST: 'what is left would be less than the existential deposit: leave more, or nothing',
+  ERR_INSUFFICIENT_ALLOWANCE: 'the owner allows the signer less than the amount',
+  ERR_BELOW_MINIMUM_BOND: 'a stake is at least the minimum bond, or nothing',
+  ERR_INSUFFICIENT_BOND: 'the account has less at stake than the amount',
+  ERR_UNBONDING_QUEUE_FULL: 'too many amounts are unbonding: withdraw first',
+  ERR_NOTHING_TO_WITHDRAW: 'nothing has finished unbonding',
+  ERR_NOTHING_BONDED: 'the account has nothing at stake',
+  ERR_SESSION_KEY_TAKEN: 'the session key is in use, or was used by another account',
+  ERR_BAD_SESSION_PROOF: 'the session key did not sign this account on this network',
+  ERR_NOT_JAILED: 'the account is not in jail',
+  ERR_STILL_JAILED: 'the time in jail is not over',
+  ERR_TOMBSTONED: 'the account equivocated and is out for ever',
+  ERR_CHANGE_HEIGHT: 'the change has to act at a later height, at most 10,000,000 blocks away',
+  ERR_INVALID_CHANGE: 'no canonical JSON of governed parameters that changes something and keeps every bound',
+  ERR_TOO_MANY_CHANGES: 'too many agreed changes wait for their height',
 } as const;
 
 /** Code of a refused call. */
@@ -48,6 +64,7 @@ export const INCLUSION_ERRORS = {
   ERR_NONCE_TOO_LOW: 'the nonce was already used',
   ERR_NONCE_GAP: 'earlier nonces of the account are missing',
   ERR_ACCOUNT_LIMIT: 'the account has its share of this block already',
+  ERR_CANNOT_PAY_FEE: 'the account has less than the fee',
 } as const;
 
 /** Code of a transaction that no block may hold now. */

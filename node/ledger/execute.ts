@@ -3,36 +3,36 @@
  * results on every machine.
  */
 import type { AccountId } from '../chain/account.ts';
-import { SUPPLY_CAP } from '../chain/amount.ts';
+import { type EquivocationEvidence, MAX_EVIDENCE_PER_BLOCK } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { TRANSACTION_VERSION, type Transaction } from '../chain/transaction.ts';
-import {
-  ACCOUNT_PREFIX,
-  type AccountRecord,
-  advanceNonce,
-  readAccount,
-  SUPPLY,
-  type Supply,
-  transfer,
-} from './accounts.ts';
+import { advanceNonce, readAccount, transfer } from './accounts.ts';
+import { approve, transferFrom } from './allowances.ts';
+import { bond, unbond, withdraw } from './bonding.ts';
 import { Draft, need } from './draft.ts';
 import {
   type CallErrorCode,
   CallRefusedError,
-  ConservationError,
   INCLUSION_ERRORS,
   type InclusionErrorCode,
   InvalidBlockError,
 } from './errors.ts';
 import type { LedgerEvent } from './events.ts';
-import { CHAIN } from './parameters.ts';
+import { canPay, feeOf, payFee } from './fees.ts';
+import { assertConservation } from './holdings.ts';
+import { unjail } from './jail.ts';
+import { commitEvidence, EVIDENCE_ERRORS, evidenceError } from './offences.ts';
+import { applyScheduledChanges, voteParameters } from './parameter-votes.ts';
+import { CHAIN, type ChainRecord } from './parameters.ts';
 import { registerMiner } from './registry.ts';
 import { advanceRound } from './round-clock.ts';
 import { ROUND } from './round-records.ts';
 import { attestModel, commitScores, commitSubmission, revealScores, revealSubmission } from './rounds.ts';
+import { certifySessionKey } from './session-keys.ts';
 import { LedgerState } from './state.ts';
-import { VALIDATORS } from './validators.ts';
+import { advanceValidators } from './validators.ts';
+import { releaseVested } from './vesting.ts';
 
 /** A transaction may name a last height at most this far away. */
 export const MAX_VALIDITY_BLOCKS = 65_536;
@@ -50,6 +50,8 @@ export interface BlockInput {
   readonly beacon: Hash;
   readonly proposer: AccountId;
   readonly transactions: readonly SignedTransaction[];
+  /** Evidence that the block commits. The caller verified it, or the block is final. */
+  readonly evidence?: readonly EquivocationEvidence[];
 }
 
 /** What became of one transaction. `error` is undefined when it did what it asked for. */
@@ -91,12 +93,80 @@ export function inclusionError(
   return undefined;
 }
 
+/** What the proposer put into a block, and what became of it. */
+export interface BuiltBlock extends ExecutedBlock {
+  /** The offered transactions and evidence that a block may hold, in order. */
+  readonly included: readonly SignedTransaction[];
+  readonly evidence: readonly EquivocationEvidence[];
+}
+
 /**
  * Executes a block. Throws {@link InvalidBlockError} when the block breaks a rule that its proposer had to keep, and
- * {@link ConservationError} when this program is wrong.
+ * `ConservationError` when this program is wrong.
  */
 export function executeBlock(state: LedgerState, input: BlockInput): ExecutedBlock {
+  return run(state, input, (what, why) => {
+    throw new InvalidBlockError(`${what}: ${why}`);
+  });
+}
+
+/** Executes what a proposer has for a block, leaving out what no block may hold now (a fee that cannot be paid, say). */
+export function buildBlock(state: LedgerState, input: BlockInput): BuiltBlock {
+  return run(state, input, () => {});
+}
+
+/** Executes a block; hands what may not be in it to `unfit`, which throws or lets it be left out. */
+function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: string) => void): BuiltBlock {
   const { chain, parameters } = state;
+  checkFrame(chain, input, parameters);
+  const draft = new Draft(state);
+  const receipts: Receipt[] = [];
+  const events: LedgerEvent[] = [];
+  const evidence: EquivocationEvidence[] = [];
+  for (const item of input.evidence ?? []) {
+    const refused = evidenceError(draft, item, input.height);
+    if (refused !== undefined) {
+      unfit(`evidence against ${item.first.validator}`, EVIDENCE_ERRORS[refused]);
+      continue;
+    }
+    evidence.push(item);
+    events.push(...commitEvidence(draft, item, input.height, parameters));
+  }
+  const included: SignedTransaction[] = [];
+  const counts = new Map<AccountId, number>();
+  for (const signed of input.transactions) {
+    const { id, transaction } = signed;
+    const { signer, nonce, call } = transaction.body;
+    const before = counts.get(signer) ?? 0;
+    const at = { height: input.height, nonce: readAccount(draft, signer).nonce, included: before };
+    // By the state before the block: the first mint does not make those pay who came before it.
+    const fee = feeOf(state, transaction, parameters);
+    const refused =
+      inclusionError(transaction, at, parameters) ??
+      (canPay(draft, transaction, fee, input.timeMs) ? undefined : 'ERR_CANNOT_PAY_FEE');
+    if (refused !== undefined) {
+      unfit(`transaction ${id}`, INCLUSION_ERRORS[refused]);
+      continue;
+    }
+    counts.set(signer, before + 1);
+    included.push(signed);
+    events.push(...releaseVested(draft, signer, input.timeMs));
+    advanceNonce(draft, signer);
+    events.push(...payFee(draft, transaction, fee, parameters.economics.feeBurnPpm));
+    receipts.push({ id, signer, nonce, call: call.tag, error: tryCall(draft, transaction, input, parameters, events) });
+  }
+  events.push(...advanceRound(draft, input, parameters));
+  events.push(...advanceValidators(draft, input, parameters));
+  events.push(...applyScheduledChanges(draft, input.height));
+  draft.set(CHAIN, { ...chain, height: input.height, timeMs: input.timeMs });
+  assertConservation(state, draft);
+  const changes = draft.changes();
+  for (const [key, value] of changes) if (sameBytes(state.tree.get(key), value)) changes.delete(key);
+  return { state: new LedgerState(state.tree.with(changes)), receipts, events, changes, included, evidence };
+}
+
+/** Checks a block's place and size. Throws {@link InvalidBlockError}. */
+function checkFrame(chain: ChainRecord, input: BlockInput, parameters: Parameters): void {
   if (input.height !== chain.height + 1) {
     throw new InvalidBlockError(`the block has height ${input.height}, the state is at ${chain.height}`);
   }
@@ -109,30 +179,10 @@ export function executeBlock(state: LedgerState, input: BlockInput): ExecutedBlo
       `${input.transactions.length} transactions, at most ${maxTransactionsPerBlock} allowed`,
     );
   }
-
-  const draft = new Draft(state);
-  const receipts: Receipt[] = [];
-  const events: LedgerEvent[] = [];
-  const included = new Map<AccountId, number>();
-  for (const { id, transaction } of input.transactions) {
-    const { signer, nonce, call } = transaction.body;
-    const before = included.get(signer) ?? 0;
-    const at = { height: input.height, nonce: readAccount(draft, signer).nonce, included: before };
-    const refused = inclusionError(transaction, at, parameters);
-    if (refused !== undefined) throw new InvalidBlockError(`transaction ${id}: ${INCLUSION_ERRORS[refused]}`);
-    included.set(signer, before + 1);
-    advanceNonce(draft, signer);
-    receipts.push({ id, signer, nonce, call: call.tag, error: tryCall(draft, transaction, input, parameters, events) });
+  const evidence = input.evidence?.length ?? 0;
+  if (evidence > MAX_EVIDENCE_PER_BLOCK) {
+    throw new InvalidBlockError(`${evidence} pieces of evidence, at most ${MAX_EVIDENCE_PER_BLOCK} allowed`);
   }
-
-  const { next, afterNext } = need(draft, VALIDATORS);
-  events.push(...advanceRound(draft, input, parameters));
-  if (next !== afterNext) draft.set(VALIDATORS, { next: afterNext, afterNext });
-  draft.set(CHAIN, { ...chain, height: input.height, timeMs: input.timeMs });
-  assertConservation(state, draft);
-  const changes = draft.changes();
-  for (const [key, value] of changes) if (sameBytes(state.tree.get(key), value)) changes.delete(key);
-  return { state: new LedgerState(state.tree.with(changes)), receipts, events, changes };
 }
 
 function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
@@ -166,9 +216,28 @@ function carryOut(
   parameters: Parameters,
 ): readonly LedgerEvent[] {
   const { signer, call } = transaction.body;
+  const { existentialDeposit } = parameters.economics;
   switch (call.tag) {
     case 'transfer':
-      return transfer(draft, signer, call.value.to, call.value.amount);
+      return transfer(draft, signer, call.value.to, call.value.amount, existentialDeposit);
+    case 'approve':
+      return approve(draft, signer, call.value, existentialDeposit);
+    case 'transferFrom': {
+      const released = releaseVested(draft, call.value.from, input.timeMs);
+      return [...released, ...transferFrom(draft, signer, call.value, existentialDeposit)];
+    }
+    case 'bond':
+      return bond(draft, signer, call.value.amount, parameters);
+    case 'unbond':
+      return unbond(draft, signer, call.value.amount, input, parameters);
+    case 'withdraw':
+      return withdraw(draft, signer, input);
+    case 'certifySessionKey':
+      return certifySessionKey(draft, signer, call.value);
+    case 'unjail':
+      return unjail(draft, signer, input);
+    case 'voteParameters':
+      return voteParameters(draft, signer, call.value, input.height);
     case 'registerMiner': {
       const { round } = need(draft, ROUND);
       return registerMiner(draft, signer, call.value.device, { height: input.height, timeMs: input.timeMs, round });
@@ -188,28 +257,5 @@ function carryOut(
     case 'attestModel':
       attestModel(draft, signer, call.value, parameters);
       return [];
-  }
-}
-
-/**
- * Checks that balances and pots changed by exactly what was issued, from the records that the block touched, whatever
- * code touched them. With the same at every block before, their sum is the total issuance.
- */
-function assertConservation(before: LedgerState, draft: Draft): void {
-  const oldSupply = before.supply;
-  const supply: Supply = need(draft, SUPPLY);
-  let difference = supply.infrastructurePot - oldSupply.infrastructurePot;
-  for (const { record, value } of draft.touched()) {
-    if (!record.key.startsWith(ACCOUNT_PREFIX)) continue;
-    const balance = (value as AccountRecord | undefined)?.balance ?? 0n;
-    if (balance < 0n) throw new ConservationError(`${record.key} would have ${balance} units`);
-    difference += balance - ((before.get(record) as AccountRecord | undefined)?.balance ?? 0n);
-  }
-  const issued = supply.totalIssuance - oldSupply.totalIssuance;
-  if (difference !== issued) {
-    throw new ConservationError(`balances and pots grew by ${difference} units, ${issued} were issued`);
-  }
-  if (issued < 0n || supply.totalIssuance > SUPPLY_CAP) {
-    throw new ConservationError(`total issuance would become ${supply.totalIssuance} of at most ${SUPPLY_CAP} units`);
   }
 }

@@ -7,8 +7,8 @@
  */
 import { type CodecType, Option, Struct, str, u32, u64 } from 'scale-ts';
 import type { AccountId } from '../chain/account.ts';
-import { accountCodec } from '../chain/codec.ts';
-import { type Draft, listCodec, type StateReader, type StateRecord } from './draft.ts';
+import { AccountIndex } from './account-index.ts';
+import type { Draft, StateReader, StateRecord } from './draft.ts';
 import { CallRefusedError } from './errors.ts';
 import type { LedgerEvent } from './events.ts';
 
@@ -36,43 +36,16 @@ export function minerRecord(account: AccountId): StateRecord<MinerRecord> {
   return { key: `miner/${account}`, codec: minerCodec };
 }
 
-type Bucket = readonly AccountId[];
-
-function activeBucket(index: number): StateRecord<Bucket> {
-  return {
-    key: `miners/active/${index.toString(16).padStart(2, '0')}`,
-    codec: listCodec(accountCodec),
-  };
-}
-
-function bucketOf(account: AccountId): StateRecord<Bucket> {
-  return activeBucket(Number.parseInt(account.slice(0, 2), 16));
-}
+const ACTIVE = new AccountIndex('miners/active/');
 
 /** Active miners, ascending. */
 export function activeMiners(reader: StateReader): AccountId[] {
-  const accounts: AccountId[] = [];
-  for (let index = 0; index < 256; index++) accounts.push(...(reader.get(activeBucket(index)) ?? []));
-  return accounts;
+  return ACTIVE.all(reader);
 }
 
 /** True when the account is an active miner. */
 export function isActive(reader: StateReader, account: AccountId): boolean {
-  return reader.get(bucketOf(account))?.includes(account) ?? false;
-}
-
-function activate(draft: Draft, account: AccountId): void {
-  const record = bucketOf(account);
-  const bucket = draft.get(record) ?? [];
-  if (bucket.includes(account)) return;
-  draft.set(record, [...bucket, account].sort());
-}
-
-function deactivate(draft: Draft, account: AccountId): void {
-  const record = bucketOf(account);
-  const bucket = (draft.get(record) ?? []).filter((other) => other !== account);
-  if (bucket.length === 0) draft.delete(record);
-  else draft.set(record, bucket);
+  return ACTIVE.has(reader, account);
 }
 
 /** Call `registerMiner`. Throws {@link CallRefusedError}. */
@@ -94,14 +67,14 @@ export function registerMiner(
     accepted: before?.accepted ?? 0,
     rejected: before?.rejected ?? 0,
   });
-  activate(draft, signer);
+  ACTIVE.add(draft, signer);
   return [{ type: 'minerRegistered', account: signer }];
 }
 
 /** Notes that a miner committed in a round. */
 export function noteCommit(draft: Draft, account: AccountId, miner: MinerRecord, round: number): void {
   draft.set(minerRecord(account), { ...miner, lastActiveRound: round, lastCommitRound: round });
-  activate(draft, account);
+  ACTIVE.add(draft, account);
 }
 
 /** Notes what became of a miner's submission. */
@@ -124,7 +97,7 @@ export function takeExpected(draft: Draft, round: number, height: number, idleRo
   const expected: AccountId[] = [];
   for (const account of activeMiners(draft)) {
     const miner = draft.get(minerRecord(account));
-    if (miner === undefined || miner.lastActiveRound + idleRounds < round) deactivate(draft, account);
+    if (miner === undefined || miner.lastActiveRound + idleRounds < round) ACTIVE.remove(draft, account);
     else if (miner.registeredHeight < height) expected.push(account);
   }
   return expected;

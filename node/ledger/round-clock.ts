@@ -14,6 +14,7 @@ import type { Draft } from './draft.ts';
 import { need } from './draft.ts';
 import { addRoundCredit, settleEpochIfDue } from './epochs.ts';
 import type { LedgerEvent } from './events.ts';
+import { noteAttendance } from './jail.ts';
 import { activeMiners, noteOutcome, takeExpected } from './registry.ts';
 import {
   ATTESTATIONS,
@@ -184,6 +185,9 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
   const submissions = settleSubmissions(draft.get(SUBMISSIONS) ?? [], sheets, parameters.rounds.acceptanceFloorPpm);
   const heldOutLoss = weightedMedian(sheets.map((sheet) => ({ value: sheet.heldOutLoss, power: sheet.power })));
   for (const { account, accepted } of submissions) noteOutcome(draft, account, accepted);
+  const present = new Set(sheets.map(({ validator }) => validator));
+  // A round in which no miner revealed asked nothing of the validators.
+  const absences = sheets.length === 0 ? [] : noteAttendance(draft, currentValidators(draft), present, at, parameters);
   const accepted = submissions.filter((submission) => submission.accepted);
   addRoundCredit(
     draft,
@@ -204,6 +208,7 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
     submissions,
   });
   const events: LedgerEvent[] = [
+    ...absences,
     {
       type: 'roundSettled',
       round: round.round,

@@ -10,9 +10,11 @@ import { type Hash, parseHash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import type { ValidatorSet } from '../chain/validator-set.ts';
 import { type AccountRecord, readAccount, SUPPLY, type Supply } from './accounts.ts';
+import { allowance } from './allowances.ts';
 import { Draft, need, readRecord, type StateReader, type StateRecord } from './draft.ts';
 import { unassignedShards } from './draw.ts';
 import { EPOCH, type EpochRecord, type Reward, type SettledEpoch, settledEpoch } from './epochs.ts';
+import { holderRecord, mintedUnits, unitsIn } from './holdings.ts';
 import { targetIssuance } from './issuance.ts';
 import { CHAIN, type ChainRecord, PARAMETERS } from './parameters.ts';
 import { prove, type StateProof } from './proof.ts';
@@ -34,8 +36,11 @@ import {
   scoreSheet,
 } from './round-records.ts';
 import { isCheckpointDue } from './rounds.ts';
+import { type Slash, slashesOf } from './slashing.ts';
+import { readStake, type StakeRecord, sessionOwner, setStake, stakedUnits, stakers } from './stakes.ts';
 import { StateTree } from './tree.ts';
 import { VALIDATORS } from './validators.ts';
+import { vestingOf } from './vesting.ts';
 
 /** The open round with everything that belongs to it. */
 export interface RoundView extends RoundRecord {
@@ -58,6 +63,16 @@ export interface AccountReward extends Reward {
   readonly lastRound: number;
   /** Credit of all accounts in that role. */
   readonly totalCredit: bigint;
+}
+
+/** Where an account's units are. */
+export interface Holdings {
+  /** What it can spend, rewards included that have unlocked and move to the balance with its next transaction. */
+  readonly balance: Amount;
+  /** Rewards that unlock later. */
+  readonly locked: Amount;
+  readonly bonded: Amount;
+  readonly unbonding: Amount;
 }
 
 /** An immutable state. */
@@ -93,7 +108,11 @@ export class LedgerState implements StateReader {
     });
     draft.set(PARAMETERS, genesis.parameters);
     draft.set(VALIDATORS, { next: validators, afterNext: validators });
-    draft.set(SUPPLY, { totalIssuance: 0n, infrastructurePot: 0n });
+    for (const { account, sessionKey, power } of validators) {
+      setStake(draft, account, { ...readStake(draft, account), sessionKey, genesisWeight: power });
+      draft.set(sessionOwner(sessionKey), account);
+    }
+    draft.set(SUPPLY, { totalIssuance: 0n, burned: 0n, infrastructurePot: 0n });
     draft.set(EPOCH, { epoch: 1, startTimeMs: timeMs, firstRound: 1, miners: [], validators: [] });
     draft.set(CHECKPOINT, { round: 0, modelRoot, cid: '' });
     openFirstRound(draft, { height: 0, timeMs, beacon: genesisBeacon(hash) }, genesis.parameters, modelRoot);
@@ -144,7 +163,7 @@ export class LedgerState implements StateReader {
     return need(this, SUPPLY);
   }
 
-  /** Units that the schedule has issued by the end of the last settled epoch: equals total issuance. */
+  /** Units that the schedule has issued by the end of the last settled epoch: equals {@link minted}. */
   get scheduledIssuance(): Amount {
     return targetIssuance(this.epoch.startTimeMs - this.chain.genesisTimeMs);
   }
@@ -251,11 +270,49 @@ export class LedgerState implements StateReader {
     return undefined;
   }
 
-  /** Sum of every balance and pot, by reading every account: for checks, not for every block. */
+  /** Units ever minted; what was burned since is counted. */
+  get minted(): Amount {
+    return mintedUnits(this.supply);
+  }
+
+  /** What an account has at stake or unbonding, its session key, and whether it is jailed or out. */
+  stake(account: AccountId): StakeRecord {
+    return readStake(this, account);
+  }
+
+  /** Losses of stake that the state remembers, oldest first. */
+  slashes(account: AccountId): readonly Slash[] {
+    return slashesOf(this, account);
+  }
+
+  /** Accounts that have something at stake or unbonding, a genesis weight, or were thrown out; ascending. */
+  get stakers(): AccountId[] {
+    return stakers(this);
+  }
+
+  /** Units that `owner` allows `spender` to move. */
+  allowance(owner: AccountId, spender: AccountId): Amount {
+    return allowance(this, owner, spender);
+  }
+
+  /** Where an account's units are, as of the time of the last block. */
+  holdings(account: AccountId): Holdings {
+    const { locked, unlocked } = vestingOf(this, account, this.timeMs);
+    const stake = this.stake(account);
+    return {
+      balance: amount(this.account(account).balance + unlocked),
+      locked,
+      bonded: amount(stake.bonded),
+      unbonding: amount(stakedUnits(stake) - stake.bonded),
+    };
+  }
+
+  /** Sum of everything that anybody has, by reading the whole state: for checks, not for every block. */
   get totalHoldings(): Amount {
     let sum = this.supply.infrastructurePot;
     for (const [key] of this.tree.entries()) {
-      if (key.startsWith('account/')) sum += this.account(key.slice('account/'.length) as AccountId).balance;
+      const record = holderRecord(key);
+      if (record !== undefined) sum += unitsIn(key, this.get(record));
     }
     return amount(sum);
   }

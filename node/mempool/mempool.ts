@@ -39,6 +39,8 @@ export interface MempoolComponents {
   height(): number;
   parameters(): Parameters;
   classOf(account: AccountId): AccountClass;
+  /** True when the signer has the fee by the last block, whatever else of its waits. */
+  canPay(transaction: Transaction, encoded: Uint8Array): boolean;
   /** True when the signature is valid. */
   verify(transaction: Transaction, encoded: Uint8Array): boolean;
 }
@@ -113,6 +115,7 @@ export class Mempool {
     const refused = inclusionError(transaction, at, this.#components.parameters());
     if (refused !== undefined && refused !== 'ERR_NONCE_GAP') throw new TransactionRefusedError(refused);
     if (nonce >= accountNonce + this.#limits.maxPerAccount) throw new TransactionRefusedError('ERR_NONCE_TOO_FAR');
+    if (!this.#components.canPay(transaction, encoded)) throw new TransactionRefusedError('ERR_CANNOT_PAY_FEE');
     const line = this.#lines.get(signer);
     if (line?.has(nonce) === true) throw new TransactionRefusedError('ERR_NONCE_TAKEN');
     if (line !== undefined && line.size >= this.#limits.maxPerAccount) {
@@ -159,7 +162,7 @@ export class Mempool {
     return pack(ready, (account) => this.#components.nonce(account), consensus.maxTransactionsPerBlock, maxBytes);
   }
 
-  /** Drops what the last block made useless: included, overtaken or expired. Call after the components moved on. */
+  /** Drops what the last block made useless: included, overtaken, expired, or beyond its signer's means. Call after the components moved on. */
   prune(included: readonly Hash[]): void {
     for (const id of included) {
       const waiting = this.#byId.get(id);
@@ -169,8 +172,9 @@ export class Mempool {
     for (const [account, line] of this.#lines) {
       const nonce = this.#components.nonce(account);
       for (const waiting of line.values()) {
-        if (waiting.transaction.body.nonce < nonce || waiting.transaction.body.validUntil < height)
-          this.#remove(waiting);
+        const { transaction, encoded } = waiting;
+        const isLate = transaction.body.nonce < nonce || transaction.body.validUntil < height;
+        if (isLate || !this.#components.canPay(transaction, encoded)) this.#remove(waiting);
       }
     }
   }

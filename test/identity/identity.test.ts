@@ -16,6 +16,7 @@ import { inspect } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { sessionCertificateBytes } from '../../node/chain/genesis.ts';
+import { sessionProofBytes } from '../../node/chain/session-signature.ts';
 import {
   KeyDamagedError,
   KeyExistsError,
@@ -59,8 +60,16 @@ test('made once, for the owner only, and the same ever after', async ({ keys }) 
   assert.is(statSync(keys).mode & 0o777, 0o700);
   assert.equal(readdirSync(join(keys, '..')), ['keys']);
   const message = Buffer.from('message');
+  const network = new Uint8Array(8).fill(1);
   assert.ok(verifyAccount(first.account, message, third.signer.sign(message)));
   assert.ok(verifySession(first.sessionKey, message, third.session.sign(message)));
+  assert.ok(
+    verifySession(
+      first.sessionKey,
+      sessionProofBytes(network, first.account, first.sessionKey),
+      first.sessionProof(network),
+    ),
+  );
   assert.ok(
     verifyAccount(first.account, sessionCertificateBytes(first.account, first.sessionKey), first.certificate()),
   );

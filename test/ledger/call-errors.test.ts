@@ -1,11 +1,17 @@
 /** Every code by which the ledger refuses a call or a transaction, provoked. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { amount } from '../../node/chain/amount.ts';
+import { approve, bond, transferFrom, unbond, unjail, voteParameters, withdraw } from '../../node/chain/calls.ts';
 import type { Call } from '../../node/chain/transaction.ts';
+import { allowanceRecord } from '../../node/ledger/allowances.ts';
+import { MAX_UNBONDING } from '../../node/ledger/bonding.ts';
 import { CALL_ERRORS, INCLUSION_ERRORS, InvalidBlockError } from '../../node/ledger/errors.ts';
 import { executeBlock, inclusionError, MAX_VALIDITY_BLOCKS } from '../../node/ledger/execute.ts';
+import { MAX_SCHEDULED } from '../../node/ledger/parameter-votes.ts';
 import {
   alice,
+  certificate,
   LedgerHarness,
   namedAccount,
   namedCid,
@@ -48,6 +54,124 @@ test('transfer', () => {
   assert.is(ledger.try(a, transferCall(b, alice(2))), undefined);
   assert.equal([ledger.state.account(a).balance, ledger.state.account(b).balance], [alice(3), alice(2)]);
   assert.is(ledger.state.account(b).nonce, 0);
+});
+
+test('transfer, approve, transferFrom: dust and allowances', () => {
+  const ledger = new LedgerHarness({ parameters: testParameters({ economics: { existentialDeposit: 100 } }) });
+  const [a, b, c, poor] = ['a', 'b', 'c', 'poor'].map(namedAccount);
+  ledger.state = withBalances(
+    ledger.state,
+    new Map([
+      [a, 1000n],
+      [poor, 99n],
+    ]),
+  );
+  refused(ledger, a, transferCall(b, 99n), 'ERR_BELOW_EXISTENTIAL_DEPOSIT');
+  refused(ledger, a, transferCall(b, 901n), 'ERR_WOULD_LEAVE_DUST');
+  refused(ledger, poor, approve(b, amount(1n)), 'ERR_BELOW_EXISTENTIAL_DEPOSIT');
+  assert.is(ledger.try(poor, approve(b, amount(0n))), undefined);
+  // What is below the deposit can still be moved as a whole, to where it is not dust.
+  assert.is(ledger.try(poor, transferCall(a, 99n)), undefined);
+  refused(ledger, b, transferFrom(a, c, amount(100n)), 'ERR_INSUFFICIENT_ALLOWANCE');
+  assert.is(ledger.try(a, approve(b, amount(300n))), undefined);
+  assert.is(ledger.state.allowance(a, b), 300n);
+  assert.is(ledger.state.allowance(b, a), 0n);
+  assert.is(ledger.try(b, transferFrom(a, c, amount(200n))), undefined);
+  assert.is(ledger.state.allowance(a, b), 100n);
+  refused(ledger, b, transferFrom(a, c, amount(101n)), 'ERR_INSUFFICIENT_ALLOWANCE');
+  refused(ledger, b, transferFrom(a, c, amount(0n)), 'ERR_ZERO_AMOUNT');
+  assert.is(ledger.try(b, transferFrom(a, c, amount(100n))), undefined);
+  assert.is(ledger.state.tree.get(allowanceRecord(a, b).key), undefined);
+  assert.equal([ledger.state.account(a).balance, ledger.state.account(c).balance], [799n, 300n]);
+});
+
+test('staking', () => {
+  const ledger = new LedgerHarness({ parameters: testParameters({ economics: { existentialDeposit: 100 } }) });
+  const a = namedAccount('a');
+  ledger.state = withBalances(ledger.state, new Map([[a, alice(10)]]));
+  const certify = (seed: number, account = a) => certificate(ledger, account, seed);
+  refused(ledger, a, certify(1), 'ERR_NOTHING_BONDED');
+  refused(ledger, a, withdraw(), 'ERR_NOTHING_TO_WITHDRAW');
+  refused(ledger, a, unbond(amount(1n)), 'ERR_INSUFFICIENT_BOND');
+  refused(ledger, a, unbond(amount(0n)), 'ERR_ZERO_AMOUNT');
+  refused(ledger, a, bond(amount(0n)), 'ERR_ZERO_AMOUNT');
+  refused(ledger, a, bond(amount(alice(1) - 1n)), 'ERR_BELOW_MINIMUM_BOND');
+  refused(ledger, a, bond(amount(alice(10) - 99n)), 'ERR_WOULD_LEAVE_DUST');
+  refused(ledger, a, bond(amount(alice(11))), 'ERR_INSUFFICIENT_BALANCE');
+  assert.is(ledger.try(a, bond(amount(alice(2)))), undefined);
+  refused(ledger, a, unbond(amount(alice(1) + 1n)), 'ERR_BELOW_MINIMUM_BOND');
+  refused(ledger, a, certificate(ledger, namedAccount('other'), 1), 'ERR_BAD_SESSION_PROOF');
+  assert.is(ledger.try(a, certify(1)), undefined);
+  // The set moves on in the next block.
+  ledger.block();
+  refused(ledger, a, certify(1), 'ERR_SESSION_KEY_TAKEN');
+  const founder = ledger.validators[0];
+  refused(ledger, founder, certify(1, founder), 'ERR_SESSION_KEY_TAKEN');
+  refused(ledger, a, unjail(), 'ERR_NOT_JAILED');
+  assert.is(ledger.try(a, bond(amount(alice(1)))), undefined);
+  for (let entry = 0; entry < MAX_UNBONDING; entry++) assert.is(ledger.try(a, unbond(amount(1n))), undefined);
+  ledger.block();
+  refused(ledger, a, unbond(amount(1n)), 'ERR_UNBONDING_QUEUE_FULL');
+});
+
+test('jail and tombstone', () => {
+  const ledger = new LedgerHarness({
+    parameters: testParameters({ staking: { absentRoundsToJail: 1, jailMs: 100_000 } }),
+  });
+  const [absent, liar] = ledger.validators;
+  ledger.start();
+  const miner = ledger.miners[0];
+  const scorers = ledger.validators.filter((validator) => validator !== absent);
+  ledger.block(ledger.miners.map((m) => [m, ledger.commitCall(m)] as const));
+  ledger.block([[miner, ledger.revealCall(miner)]], 11_000);
+  ledger.block(
+    scorers.map((v) => [v, ledger.commitScoresCall(v, () => scored(1))] as const),
+    31_000,
+  );
+  ledger.block(scorers.map((v) => [v, ledger.revealScoresCall(() => scored(1))] as const));
+  assert.ok(ledger.state.stake(absent).jailedUntilMs !== undefined);
+  ledger.block();
+  refused(ledger, absent, unjail(), 'ERR_STILL_JAILED');
+  ledger.block([], 1, [ledger.equivocation(liar)]);
+  ledger.block();
+  refused(ledger, liar, unjail(), 'ERR_TOMBSTONED');
+  refused(ledger, liar, bond(amount(alice(1))), 'ERR_TOMBSTONED');
+  refused(ledger, liar, certificate(ledger, liar, 9), 'ERR_TOMBSTONED');
+});
+
+test('voteParameters', () => {
+  const ledger = new LedgerHarness({ validators: 1 });
+  const [validator] = ledger.validators;
+  const height = 1000;
+  refused(ledger, namedAccount('stranger'), voteParameters({ economics: { baseFee: 1 } }, height), 'ERR_NOT_VALIDATOR');
+  refused(ledger, validator, voteParameters({ economics: { baseFee: 1 } }, 2), 'ERR_CHANGE_HEIGHT');
+  refused(ledger, validator, voteParameters({ economics: { baseFee: 1 } }, 10_000_010), 'ERR_CHANGE_HEIGHT');
+  const invalid = [
+    '',
+    '{',
+    'null',
+    '[]',
+    '{}',
+    '{ "economics":{"baseFee":1}}',
+    '{"economics":{"baseFee":1},"economics":{"baseFee":1}}',
+    '{"economics":null}',
+    '{"economics":{"baseFee":-1}}',
+    '{"economics":{"baseFee":0}}',
+    '{"economics":{"baseFee":"1"}}',
+    '{"economics":{"nothing":1}}',
+    '{"economics":{"minerSharePpm":1}}',
+    '{"consensus":{"blockIntervalMs":1}}',
+    '{"__proto__":{"baseFee":1}}',
+    '{"staking":{"maxValidators":257}}',
+    `{"economics":{"baseFee":1${'0'.repeat(5000)}}}`,
+  ];
+  for (const change of invalid) {
+    refused(ledger, validator, { tag: 'voteParameters', value: { change, height } }, 'ERR_INVALID_CHANGE');
+  }
+  for (let index = 0; index < MAX_SCHEDULED; index++) {
+    assert.is(ledger.try(validator, voteParameters({ economics: { baseFee: index + 1 } }, height)), undefined);
+  }
+  refused(ledger, validator, voteParameters({ economics: { baseFee: 99 } }, height), 'ERR_TOO_MANY_CHANGES');
 });
 
 test('registerMiner', () => {
@@ -251,7 +375,8 @@ test('what no block may hold', () => {
     ERR_ACCOUNT_LIMIT: check({}, { included: parameters.economics.transactionsPerAccountPerBlock }),
   };
   for (const [expected, code] of Object.entries(codes)) assert.is(code, expected);
-  assert.equal(Object.keys(codes).sort(), Object.keys(INCLUSION_ERRORS).sort());
+  // Whether the fee can be paid is for fees.test.ts.
+  assert.equal([...Object.keys(codes), 'ERR_CANNOT_PAY_FEE'].sort(), Object.keys(INCLUSION_ERRORS).sort());
 
   const empty = { height: 1, timeMs: ledger.state.timeMs + 1n, beacon: namedHash('b'), proposer: a, transactions: [] };
   const transaction = {

@@ -4,9 +4,13 @@
 import { createHash } from 'node:crypto';
 import { type AccountId, addressOf } from '../../node/chain/account.ts';
 import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
+import type { Vote } from '../../node/chain/block.ts';
+import { certifySessionKey } from '../../node/chain/calls.ts';
+import { type EquivocationEvidence, equivocationEvidence } from '../../node/chain/evidence.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash } from '../../node/chain/hash.ts';
 import type { Parameters } from '../../node/chain/parameters.ts';
+import { sessionProofBytes } from '../../node/chain/session-signature.ts';
 import {
   type Call,
   scoresCommitment,
@@ -17,6 +21,7 @@ import {
   transactionId,
   type Verdict,
 } from '../../node/chain/transaction.ts';
+import { sessionSigner } from '../../node/identity/signatures.ts';
 import { accountRecord, SUPPLY } from '../../node/ledger/accounts.ts';
 import { Draft } from '../../node/ledger/draft.ts';
 import type { LedgerEvent } from '../../node/ledger/events.ts';
@@ -31,6 +36,7 @@ export function testParameters(
   override: {
     rounds?: Partial<Parameters['rounds']>;
     economics?: Partial<Parameters['economics']>;
+    staking?: Partial<Parameters['staking']>;
     consensus?: Partial<Parameters['consensus']>;
   } = {},
 ): Parameters {
@@ -67,7 +73,26 @@ export function testParameters(
       validatorSharePpm: 150_000,
       infrastructureSharePpm: 50_000,
       transactionsPerAccountPerBlock: 16,
+      existentialDeposit: 0,
+      baseFee: 0,
+      feePerByte: 0,
+      feeBurnPpm: 1_000_000,
+      vestingMs: 0,
       ...override.economics,
+    },
+    staking: {
+      maxValidators: 16,
+      validatorSetIntervalBlocks: 1,
+      genesisWeightFadeMs: Number.MAX_SAFE_INTEGER,
+      unitsPerPower: 1_000_000_000_000,
+      minimumBond: 1_000_000_000_000,
+      unbondingMs: 10_000,
+      unbondingBlocks: 20,
+      offenceWindowBlocks: 10,
+      slashBurnPpm: 1_000_000,
+      absentRoundsToJail: 0,
+      jailMs: 5000,
+      ...override.staking,
     },
     training: {
       batchSequences: 8,
@@ -168,7 +193,11 @@ export class LedgerHarness {
   }
 
   /** Executes one block, `afterMs` after the one before. */
-  block(calls: readonly (readonly [AccountId, Call])[] = [], afterMs = 100): Receipt[] {
+  block(
+    calls: readonly (readonly [AccountId, Call])[] = [],
+    afterMs = 100,
+    evidence: readonly EquivocationEvidence[] = [],
+  ): Receipt[] {
     this.#nowMs += BigInt(afterMs);
     const height = this.state.height + 1;
     const nonces = new Map<AccountId, number>();
@@ -182,7 +211,7 @@ export class LedgerHarness {
       return { id: transactionId(transaction), transaction };
     });
     const input = { height, timeMs: this.#nowMs, beacon: namedHash(`beacon ${height}`), proposer: this.validators[0] };
-    this.last = executeBlock(this.state, { ...input, transactions });
+    this.last = executeBlock(this.state, { ...input, transactions, evidence });
     this.state = this.last.state;
     this.allEvents.push(...this.last.events);
     return [...this.last.receipts];
@@ -242,6 +271,19 @@ export class LedgerHarness {
     return { tag: 'attestModel', value: { round, modelRoot: root, checkpoint: cid } };
   }
 
+  /** Evidence, of which nobody checks the signatures, against a validator that voted at a height (the last one). */
+  equivocation(validator: AccountId, height = this.state.height, power?: bigint): EquivocationEvidence {
+    const set = this.state.nextValidators;
+    const vote = (name: string): Vote => ({
+      body: { type: 1, height, round: 0, blockId: namedHash(name) },
+      validator,
+      signature: new Uint8Array(64),
+    });
+    const known = set.some(({ account }) => account === validator);
+    const session = { account: validator, sessionKey: namedHash('session'), power: power ?? 10n };
+    return equivocationEvidence(vote('one'), vote('other'), known ? set : [...set, session]);
+  }
+
   /** Plays a whole round with everyone taking part. */
   playRound(verdict: (miner: AccountId) => Verdict = () => scored(10), blockMs = 100): void {
     this.block(
@@ -267,6 +309,12 @@ export class LedgerHarness {
       );
     }
   }
+}
+
+/** A call by which an account certifies the session key of a numbered seed. */
+export function certificate(ledger: LedgerHarness, account: AccountId, seed: number): Call {
+  const { sessionKey, sign } = sessionSigner(new Uint8Array(32).fill(seed));
+  return certifySessionKey(sessionKey, sign(sessionProofBytes(ledger.state.chain.networkId, account, sessionKey)));
 }
 
 export function register(device = 'test device'): Call {

@@ -15,6 +15,8 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
     height: 10,
     nonces: new Map<AccountId, number>(),
     classes: new Map<AccountId, AccountClass>(),
+    /** Accounts that cannot pay a fee. */
+    penniless: new Set<AccountId>(),
     verified: 0,
   };
   const pool = new Mempool(
@@ -25,6 +27,7 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
       parameters: () =>
         testParameters({ consensus: { maxTransactionsPerBlock }, economics: { transactionsPerAccountPerBlock: 4 } }),
       classOf: (account) => chain.classes.get(account) ?? 0,
+      canPay: ({ body }) => !chain.penniless.has(body.signer),
       verify: (transaction) => {
         chain.verified += 1;
         return transaction.signature[0] !== 0xff;
@@ -71,6 +74,8 @@ test('every refusal, and whether it blames the sender', () => {
     ['ERR_DUPLICATE', false, encoded('a', 5, {}, 2)],
     ['ERR_NONCE_TAKEN', false, encoded('a', 5, { validUntil: 49 })],
   ];
+  chain.penniless.add(namedAccount('poor'));
+  expected.push(['ERR_CANNOT_PAY_FEE', false, encoded('poor', 0)]);
   for (const [code, blames, bytes] of expected) {
     const error = refusal(() => pool.add(bytes));
     assert.is(error.code, code);
@@ -123,6 +128,8 @@ test('included, overtaken and expired transactions go with the block', () => {
   chain.nonces.set(namedAccount('a'), 1);
   chain.nonces.set(namedAccount('b'), 1);
   assert.equal(pool.select(1_000_000), []);
+  pool.add(encoded('c', 0));
+  chain.penniless.add(namedAccount('c'));
   pool.prune([first.id]);
   assert.is(pool.size, 0);
   assert.is(pool.bytes, 0);
