@@ -56,7 +56,11 @@ function makeRole(
     case 'bootstrap':
       return new BootstrapRole({ ...options, corpusFolder: more.corpus });
     case 'validator':
-      return new ValidatorRole({ ...options, threads: more.threads });
+      return new ValidatorRole({
+        ...options,
+        threads: more.threads,
+        equivocate: process.env.ALICE_TEST_ADVERSARY === 'equivocate',
+      });
     case 'miner':
       return new MinerRole({
         ...options,
