@@ -27,9 +27,14 @@ export interface NetworkCounts {
   lost: number;
   duplicated: number;
   reordered: number;
+  /** Took at least {@link LONG_DELAY_MS}. */
+  delayed: number;
   cut: number;
   rejected: number;
 }
+
+/** A message this late has missed most of a round's step. */
+const LONG_DELAY_MS = 100;
 
 type GossipHandler = (data: Uint8Array, from: PeerIdText) => void | Promise<void>;
 
@@ -48,7 +53,7 @@ interface Station {
 
 /** See the head of this file. */
 export class SimulatedNetwork {
-  readonly counts: NetworkCounts = { sent: 0, lost: 0, duplicated: 0, reordered: 0, cut: 0, rejected: 0 };
+  readonly counts: NetworkCounts = { sent: 0, lost: 0, duplicated: 0, delayed: 0, reordered: 0, cut: 0, rejected: 0 };
   weather: Weather;
   readonly #world: World;
   readonly #random: Random;
@@ -57,6 +62,8 @@ export class SimulatedNetwork {
   readonly #lastArrivalMs = new Map<string, number>();
   /** Sees every gossip message when it is sent. */
   onSend: ((topic: Topic, data: Uint8Array, from: PeerIdText) => void) | undefined;
+  /** Sees every answer to a request when it is given. */
+  onAnswer: ((protocol: string, data: Uint8Array, from: PeerIdText) => void) | undefined;
 
   constructor(world: World, random: Random, weather: Weather) {
     this.#world = world;
@@ -134,6 +141,7 @@ export class SimulatedNetwork {
       return;
     }
     const delayMs = this.#delay();
+    if (delayMs >= LONG_DELAY_MS) this.counts.delayed += 1;
     const link = `${from}>${to}`;
     const arrivalMs = this.#world.nowMs + delayMs;
     const lastMs = this.#lastArrivalMs.get(link) ?? 0;
@@ -171,10 +179,12 @@ export class SimulatedNetwork {
           return;
         }
         handler(request, from).then(
-          (answer) =>
+          (answer) => {
+            this.onAnswer?.(name, answer, to);
             this.#deliver(to, from, () =>
               answer.length > limits.maxResponseBytes ? reject(new Error('answer too large')) : resolve(answer),
-            ),
+            );
+          },
           (error: unknown) => this.#deliver(to, from, () => reject(error)),
         );
       });

@@ -3,9 +3,14 @@
  * everybody honest comes back. Safety must hold always, progress must return after healing. The same seed gives the same
  * run.
  */
-import { decodeProposal, decodeVote } from '../../node/chain/block.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import { decodeProposal, decodeVote, type ProposalBody, type VoteBody } from '../../node/chain/block.ts';
+import { decodeEvidence, evidenceId } from '../../node/chain/evidence.ts';
 import type { Hash } from '../../node/chain/hash.ts';
+import { totalPower, type ValidatorSet } from '../../node/chain/validator-set.ts';
+import { CATCH_UP_PROTOCOL, decodeCatchUpResponse } from '../../node/consensus/catch-up.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
+import { powerChange } from './application.ts';
 import { Equivocator } from './byzantine.ts';
 import { SimulatedNetwork } from './network.ts';
 import { SimulatedNode, simulatedSigner, simulatedValidators } from './node.ts';
@@ -57,10 +62,15 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const maxFaulty = count === 4 ? 1 : 2;
   const equal = random.chance(0.7);
   const powers = Array.from({ length: count }, () => (equal ? 10n : BigInt(8 + random.below(5))));
-  const set = simulatedValidators(powers);
+  // Some honest ones wait outside: they follow, and vote once a block gives them power.
+  const reserves = random.below(3);
+  let everyone = simulatedValidators([...powers, ...Array.from({ length: reserves }, () => 0n)]);
   const network = new SimulatedNetwork(world, random.fork(), stormy(random));
   const faults: FaultCounts = {
     partitions: 0,
+    joins: 0,
+    leaves: 0,
+    powerChanges: 0,
     crashes: 0,
     tornTails: 0,
     twins: 0,
@@ -73,11 +83,21 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const decided = new Map<number, Hash>();
   let maxRound = 0;
 
-  const byzantine: ByzantineKind[] = powers.map(() => 'none');
+  const byzantine: ByzantineKind[] = everyone.map(() => 'none');
   const faulty = random.below(maxFaulty + 1) || (random.chance(0.5) ? maxFaulty : 0);
   for (let index = 0; index < faulty; index++) byzantine[random.below(count)] = random.pick(BYZANTINE_KINDS.slice(1));
 
-  const validatorsAt = () => set;
+  const validatorsAt = () => everyone;
+  const isFaulty = new Set(everyone.filter((_, index) => byzantine[index] !== 'none').map(({ account }) => account));
+  /** Who is faulty stays below a third in every set. */
+  const allows = (set: ValidatorSet) =>
+    totalPower(set.filter(({ account }) => isFaulty.has(account))) * 3n < totalPower(set);
+  if (!allows(everyone)) everyone = simulatedValidators(everyone.map(({ power }) => (power > 0n ? 10n : 0n)));
+  const changes = random.pick([0, 0.3, 0.7]);
+  const changePowers = (stream: Random) => () => {
+    if (!stream.chance(changes)) return [];
+    return [powerChange(stream.pick(everyone).account, stream.chance(0.3) ? 0n : BigInt(6 + stream.below(10)))];
+  };
   const node = (index: number, name: string, honest: boolean) => {
     const skewMs = random.chance(0.3) ? random.below(80) - 40 : 0;
     if (skewMs !== 0) faults.skewedClocks += 1;
@@ -88,6 +108,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       random: random.fork(),
       signer: simulatedSigner(index + 1),
       validatorsAt,
+      allows,
+      transactions: changePowers(random.fork()),
       skewMs,
       diskDelayMs: random.pick([0, 2, 10]),
       busy: random.chance(0.7),
@@ -124,7 +146,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     if (kind === 'silent') faults.silent += 1;
     if (kind === 'twins') faults.twins += 1;
   }
-  watchForDoubleSigning(network, new Set(honest.map(({ peer }) => peer)), violations);
+  watchForDoubleSigning(network, honest, violations);
 
   const all = [...honest, ...others];
   for (const one of all) void one.start();
@@ -166,8 +188,10 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const target = Math.max(...honest.map(({ height }) => height)) + HEIGHTS_AFTER_HEALING;
   const live = await world.runUntil(() => honest.every(({ height }) => height >= target), LIVENESS_LIMIT_MS);
   checkChains(honest, violations);
+  faults.evidenceCommitted = checkEvidence(honest[0], isFaulty, violations);
 
   for (const [kind, number] of Object.entries(network.counts)) faults[kind] = number;
+  countSetChanges(honest[0], faults);
   for (const one of all) faults.tornTails += one.disk.tornTails;
   for (const { counts } of equivocators) faults.equivocations += counts.votes + counts.proposals;
   const result: SimulationResult = {
@@ -185,6 +209,35 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   options.onEnd?.(all);
   for (const one of all) if (one.running) one.crash();
   return result;
+}
+
+/** Evidence in the chain blames nobody honest, and each offence once. Returns how much there is. */
+function checkEvidence({ chain }: SimulatedNode, isFaulty: ReadonlySet<AccountId>, violations: string[]): number {
+  const seen = new Set<Hash>();
+  for (const evidence of chain.blocks.flatMap(({ block }) => block.evidence.map(decodeEvidence))) {
+    const id = evidenceId(evidence);
+    if (seen.has(id)) violations.push(`evidence ${id} is in the chain twice`);
+    if (!isFaulty.has(evidence.first.validator))
+      violations.push(`${evidence.first.validator} is honest and was blamed`);
+    seen.add(id);
+  }
+  return seen.size;
+}
+
+/** Counts who joined, left, or got other power, in the blocks of a node. */
+function countSetChanges({ application, height }: SimulatedNode, faults: FaultCounts): void {
+  const powersAt = (at: number) =>
+    new Map((application?.validators(at) ?? []).map(({ account, power }) => [account, power]));
+  let before = powersAt(1);
+  for (let at = 2; at <= height; at++) {
+    const powers = powersAt(at);
+    for (const [account, power] of powers) {
+      if (!before.has(account)) faults.joins += 1;
+      else if (before.get(account) !== power) faults.powerChanges += 1;
+    }
+    for (const account of before.keys()) if (!powers.has(account)) faults.leaves += 1;
+    before = powers;
+  }
 }
 
 function stormy(random: Random) {
@@ -216,17 +269,33 @@ function breakNetwork(
   faults.partitions += 1;
 }
 
-/** Honest validators never send two different messages for one height, round and step, over all their lives. */
-function watchForDoubleSigning(network: SimulatedNetwork, honest: ReadonlySet<PeerIdText>, violations: string[]): void {
-  const sent = new Map<string, Hash | undefined>();
-  network.onSend = (topic, data, from) => {
-    if (!honest.has(from) || (topic !== 'votes' && topic !== 'proposals')) return;
-    const body = topic === 'votes' ? decodeVote(data).body : decodeProposal(data).body;
-    const step = 'type' in body ? body.type : `proposal with valid round ${body.validRound}`;
+/**
+ * Honest validators never let two different messages of their own for one height, round and step be seen, over all their
+ * lives: neither by gossip nor in answers to peers that ask.
+ */
+function watchForDoubleSigning(
+  network: SimulatedNetwork,
+  honest: readonly SimulatedNode[],
+  violations: string[],
+): void {
+  const accounts = new Map(honest.map(({ peer, init }) => [peer, init.signer?.account.account]));
+  const seen = new Map<string, Hash | undefined>();
+  const check = (from: PeerIdText, body: VoteBody | ProposalBody) => {
     const key = `${from} ${body.height}/${body.round}/${'type' in body ? body.type : 'proposal'}`;
-    const known = sent.get(key);
-    if (sent.has(key) && known !== body.blockId) violations.push(`${key}: signed twice (${step})`);
-    sent.set(key, body.blockId);
+    if (seen.has(key) && seen.get(key) !== body.blockId) violations.push(`${key}: signed twice`);
+    seen.set(key, body.blockId);
+  };
+  network.onSend = (topic, data, from) => {
+    if (!accounts.has(from)) return;
+    if (topic === 'votes') check(from, decodeVote(data).body);
+    if (topic === 'proposals') check(from, decodeProposal(data).body);
+  };
+  network.onAnswer = (protocol, data, from) => {
+    const account = accounts.get(from);
+    if (protocol !== CATCH_UP_PROTOCOL || account === undefined) return;
+    const { votes, proposals } = decodeCatchUpResponse(data);
+    for (const { validator, body } of votes.map(decodeVote)) if (validator === account) check(from, body);
+    for (const { proposer, body } of proposals.map(decodeProposal)) if (proposer === account) check(from, body);
   };
 }
 
