@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- NAME [--json] [-- WORDS...]`: runs bench/NAME.ts and prints its figures.
+ * `npm run bench -- NAME [--json] [WORDS...]`: runs bench/NAME.ts and prints its figures. What follows NAME, but for
+ * --json, are the benchmark's own settings.
  *
  * With --json the last line of standard output is `{bench, machine, figures, notes}`. Progress goes to standard error.
  * Exit code 0 if it ran, 1 if it failed, 2 for a usage error. No timing is ever a failure.
@@ -68,11 +69,16 @@ async function listing(folder: string): Promise<string> {
 }
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    options: { json: { type: 'boolean' }, folder: { type: 'string' } },
-    allowPositionals: true,
-  });
-  const [name, ...args] = positionals;
+  const options = { json: { type: 'boolean' }, folder: { type: 'string' } } as const;
+  // NAME is the first word that is no option of this command; a benchmark's settings need not be known here.
+  const { tokens } = parseArgs({ options, allowPositionals: true, strict: false, tokens: true });
+  const at = tokens.find(({ kind }) => kind === 'positional')?.index ?? Number.POSITIVE_INFINITY;
+  const words = process.argv.slice(2);
+  const after = words.slice(at + 1);
+  const args = after.filter((word) => word !== '--json' && word !== '--');
+  const own = [...words.slice(0, at + 1), ...after.filter((word) => word === '--json')];
+  const { values, positionals } = parseArgs({ args: own, options, allowPositionals: true });
+  const [name] = positionals;
   const folder = resolve(values.folder ?? here);
   if (name === undefined || !listBenchmarks(folder).includes(name)) {
     const problem = name === undefined ? 'usage: npm run bench -- NAME [--json]' : `no benchmark "${name}"`;
