@@ -35,11 +35,11 @@ class NotABenchmarkError extends Error {
 
 async function load(folder: string, name: string): Promise<Benchmark> {
   const exported = (await import(pathToFileURL(resolve(folder, `${name}.ts`)).href)) as Partial<Benchmark>;
-  const { run, describe } = exported;
+  const { run, describe, takesFlags = false } = exported;
   if (typeof run !== 'function' || typeof describe !== 'string') {
     throw new NotABenchmarkError(`bench/${name}.ts must export run() and describe (bench/benchmark.ts)`);
   }
-  return { run, describe };
+  return { run, describe, takesFlags };
 }
 
 function renderFigure(value: unknown): string {
@@ -88,6 +88,11 @@ async function main(): Promise<number> {
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
   const benchmark = await load(folder, name);
+  const flag = args.find((word) => word.startsWith('-'));
+  if (flag !== undefined && benchmark.takesFlags !== true) {
+    console.error(`${name} has no option ${flag}\nusage: npm run bench -- NAME [--json] [WORDS...]`);
+    return 2;
+  }
   console.error(`${name}: ${benchmark.describe}`);
   const result = await benchmark.run({
     signal: interrupt.signal,

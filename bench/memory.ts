@@ -20,6 +20,9 @@ import type { GradientReport, GradientTask } from './memory/streamed-gradient.ts
 /** One line for the list of benchmarks. */
 export const describe = 'peak memory of a whole gradient, weights streamed from disk';
 
+/** See the head of this file. */
+export const takesFlags = true;
+
 const GIB = 2 ** 30;
 const CHILD = fileURLToPath(new URL('memory/streamed-gradient.ts', import.meta.url));
 
