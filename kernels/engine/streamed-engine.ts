@@ -65,6 +65,10 @@ export class StreamedEngine {
   readonly #slots: ReadonlyMap<string, TensorSlot>;
   #weightMemories: readonly Floats[] | undefined;
   #gradientMemories: Floats[] = [];
+  /** Activations and tied tables, kept from call to call. */
+  readonly #activations: Floats[] = [];
+  #activationsInUse = 0;
+  readonly #tables: Floats[] = [];
   #busy = false;
   #closed = false;
 
@@ -144,7 +148,7 @@ export class StreamedEngine {
       const stream = this.#stream([...blocks, ...sweeps, ...blocks.toReversed()]);
       try {
         await this.#blocksForward(stream, passes, signal);
-        const upstream = passes.map(() => new Float32Array(this.#activationLength()));
+        const upstream = passes.map(() => this.#activation());
         const tied = await this.#headBackward(stream, passes, upstream, checkedSink, signal);
         await this.#blocksBackward(stream, passes, upstream, checkedSink, signal);
         await this.#embeddingBackward(passes, upstream, tied, checkedSink);
@@ -165,6 +169,8 @@ export class StreamedEngine {
     this.#closed = true;
     this.#weightMemories = undefined;
     this.#gradientMemories = [];
+    this.#activations.length = 0;
+    this.#tables.length = 0;
     await this.#blocks.close();
     await this.#head.close();
   }
@@ -173,6 +179,7 @@ export class StreamedEngine {
     if (this.#closed) throw new EngineClosedError('the engine is closed');
     if (this.#busy) throw new EngineBusyError('the engine runs another call');
     this.#busy = true;
+    this.#activationsInUse = 0;
     try {
       return await call();
     } finally {
@@ -188,7 +195,7 @@ export class StreamedEngine {
       ...pass,
       rowWeights: new Float32Array(rows).fill(rowWeight, 0, pass.sequences * this.context),
       losses: new Float32Array(rows),
-      activations: Array.from({ length: activations }, () => new Float32Array(this.#activationLength())),
+      activations: Array.from({ length: activations }, () => this.#activation()),
     }));
     await this.#embed(passes);
     return passes;
@@ -240,7 +247,7 @@ export class StreamedEngine {
   ): Promise<Floats[] | undefined> {
     const { hidden, layers, tied } = this.preset;
     const slot = headSlot(this.preset, this.layout);
-    const tables = tied ? passes.map(() => new Float32Array(slot.length)) : undefined;
+    const tables = tied ? passes.map((_, pass) => this.#table(pass, slot.length)) : undefined;
     const norms = passes.map(() => new Float32Array(hidden));
     const training = passes.map(({ activations, targets, losses, rowWeights }, index) => {
       const [x, dx] = [activations[layers] as Floats, upstream[index] as Floats];
@@ -274,7 +281,7 @@ export class StreamedEngine {
     sink: GradientSink,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    let spare = new Float32Array(this.#activationLength());
+    let spare = this.#activation();
     for (const layer of this.#layers().reverse()) {
       const weights = await stream.next();
       const group = this.#blockGroup(layer);
@@ -432,8 +439,19 @@ export class StreamedEngine {
     return Array.from({ length: this.preset.layers }, (_, layer) => layer);
   }
 
-  #activationLength(): number {
-    return this.#batch * this.context * this.preset.hidden;
+  /** One more array of the size of an activation, for the present call. */
+  #activation(): Floats {
+    const index = this.#activationsInUse++;
+    const array = this.#activations[index] ?? new Float32Array(this.#batch * this.context * this.preset.hidden);
+    this.#activations[index] = array;
+    return array;
+  }
+
+  /** Memory for a pass's gradient of a tied table. */
+  #table(pass: number, length: number): Floats {
+    const array = this.#tables[pass] ?? new Float32Array(length);
+    this.#tables[pass] = array;
+    return array;
   }
 }
 

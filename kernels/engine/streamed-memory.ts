@@ -46,10 +46,12 @@ export function streamedBuffers(shape: StreamedShape): StreamedBuffers {
   const { vocabulary, hidden, layers, tied } = preset;
   const rows = shape.batch * shape.context;
   const tile = headTileRows(preset, shape.headTileBytes) * hidden;
-  const group = Math.max(blockElements(preset), tile);
+  const block = blockElements(preset);
+  const group = Math.max(block, tile);
   return {
     weights: { length: group, count: shape.prefetch ? 2 : 1 },
-    gradients: { length: group, count: passes > 1 ? 2 : 1 },
+    // A tied head's gradient has its table.
+    gradients: { length: tied ? block : group, count: passes > 1 ? 2 : 1 },
     headChunk: { length: tile, count: shape.headRows < rows ? 1 : 0 },
     activations: { length: rows * hidden, count: passes * (layers + 2) + 1 },
     tiedTables: { length: vocabulary * hidden, count: tied ? passes : 0 },
