@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- NAME [--json] [WORDS...]`: runs bench/NAME.ts and prints its figures. What follows NAME, but for
- * --json, are the benchmark's own settings.
+ * `npm run bench -- NAME [--json] [WORDS...] [-- WORDS...]`: runs bench/NAME.ts and prints its figures. What follows NAME,
+ * but for --json, are the benchmark's own settings.
  *
  * With --json the last line of standard output is `{bench, machine, figures, notes}`. Progress goes to standard error.
  * Exit code 0 if it ran, 1 if it failed, 2 for a usage error. No timing is ever a failure.
@@ -74,9 +74,11 @@ async function main(): Promise<number> {
   const { tokens } = parseArgs({ options, allowPositionals: true, strict: false, tokens: true });
   const at = tokens.find(({ kind }) => kind === 'positional')?.index ?? Number.POSITIVE_INFINITY;
   const words = process.argv.slice(2);
-  const after = words.slice(at + 1);
-  const args = after.filter((word) => word !== '--json' && word !== '--');
-  const own = [...words.slice(0, at + 1), ...after.filter((word) => word === '--json')];
+  const end = words.indexOf('--', at + 1);
+  const between = words.slice(at + 1, end === -1 ? undefined : end);
+  const loose = between.filter((word) => word !== '--json');
+  const args = [...loose, ...(end === -1 ? [] : words.slice(end + 1))];
+  const own = [...words.slice(0, at + 1), ...between.filter((word) => word === '--json')];
   const { values, positionals } = parseArgs({ args: own, options, allowPositionals: true });
   const [name] = positionals;
   const folder = resolve(values.folder ?? here);
@@ -88,7 +90,7 @@ async function main(): Promise<number> {
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
   const benchmark = await load(folder, name);
-  const flag = args.find((word) => word.startsWith('-'));
+  const flag = loose.find((word) => word.startsWith('-'));
   if (flag !== undefined && benchmark.takesFlags !== true) {
     console.error(`${name} has no option ${flag}\nusage: npm run bench -- NAME [--json] [WORDS...]`);
     return 2;
