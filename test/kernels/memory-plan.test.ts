@@ -1,3 +1,4 @@
+// time-limit: 120 s
 /** Sizes, and the choice of how to run a model. */
 import { execFile } from 'node:child_process';
 import { platform } from 'node:os';
