@@ -33,8 +33,9 @@ const ROWS_IN_FLIGHT = 64;
  */
 export type GradientSink = (part: TensorPart, gradient: Floats) => void | Promise<void>;
 
-/** How a streamed engine runs. */
-export interface StreamedEngineOptions extends Omit<EngineOptions, 'memory'> {
+/** How a streamed engine runs: on the CPU, in fp32. */
+export interface StreamedEngineOptions
+  extends Omit<EngineOptions, 'memory' | 'device' | 'precision' | 'initialLossScale'> {
   /** Whether the next layer's weights are read while the present one computes. Default true; costs a layer's weights. */
   readonly prefetch?: boolean;
 }
