@@ -1,5 +1,6 @@
 /**
- * `npm run bench -- NAME [--json] [-- WORDS...]`: runs bench/NAME.ts and prints its figures.
+ * `npm run bench -- NAME [--json] [WORDS...] [-- WORDS...]`: runs bench/NAME.ts and prints its figures. What follows NAME,
+ * but for --json, are the benchmark's own settings.
  *
  * With --json the last line of standard output is `{bench, machine, figures, notes}`. Progress goes to standard error.
  * Exit code 0 if it ran, 1 if it failed, 2 for a usage error. No timing is ever a failure.
@@ -34,11 +35,11 @@ class NotABenchmarkError extends Error {
 
 async function load(folder: string, name: string): Promise<Benchmark> {
   const exported = (await import(pathToFileURL(resolve(folder, `${name}.ts`)).href)) as Partial<Benchmark>;
-  const { run, describe } = exported;
+  const { run, describe, takesFlags = false } = exported;
   if (typeof run !== 'function' || typeof describe !== 'string') {
     throw new NotABenchmarkError(`bench/${name}.ts must export run() and describe (bench/benchmark.ts)`);
   }
-  return { run, describe };
+  return { run, describe, takesFlags };
 }
 
 function renderFigure(value: unknown): string {
@@ -68,11 +69,18 @@ async function listing(folder: string): Promise<string> {
 }
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    options: { json: { type: 'boolean' }, folder: { type: 'string' } },
-    allowPositionals: true,
-  });
-  const [name, ...args] = positionals;
+  const options = { json: { type: 'boolean' }, folder: { type: 'string' } } as const;
+  // NAME is the first word that is no option of this command; a benchmark's settings need not be known here.
+  const { tokens } = parseArgs({ options, allowPositionals: true, strict: false, tokens: true });
+  const at = tokens.find(({ kind }) => kind === 'positional')?.index ?? Number.POSITIVE_INFINITY;
+  const words = process.argv.slice(2);
+  const end = words.indexOf('--', at + 1);
+  const between = words.slice(at + 1, end === -1 ? undefined : end);
+  const loose = between.filter((word) => word !== '--json');
+  const args = [...loose, ...(end === -1 ? [] : words.slice(end + 1))];
+  const own = [...words.slice(0, at + 1), ...between.filter((word) => word === '--json')];
+  const { values, positionals } = parseArgs({ args: own, options, allowPositionals: true });
+  const [name] = positionals;
   const folder = resolve(values.folder ?? here);
   if (name === undefined || !listBenchmarks(folder).includes(name)) {
     const problem = name === undefined ? 'usage: npm run bench -- NAME [--json]' : `no benchmark "${name}"`;
@@ -82,6 +90,11 @@ async function main(): Promise<number> {
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
   const benchmark = await load(folder, name);
+  const flag = loose.find((word) => word.startsWith('-'));
+  if (flag !== undefined && benchmark.takesFlags !== true) {
+    console.error(`${name} has no option ${flag}\nusage: npm run bench -- NAME [--json] [WORDS...]`);
+    return 2;
+  }
   console.error(`${name}: ${benchmark.describe}`);
   const result = await benchmark.run({
     signal: interrupt.signal,

@@ -20,5 +20,7 @@ export interface BenchmarkResult {
 export interface Benchmark {
   /** One line: what is measured against what. */
   describe: string;
+  /** Whether its words may be flags without a `--` before them; for others these are usage errors. */
+  takesFlags?: boolean;
   run(options: BenchmarkOptions): Promise<BenchmarkResult>;
 }

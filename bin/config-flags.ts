@@ -17,6 +17,7 @@ export interface ConfigFlags {
   threads?: string;
   device?: string;
   precision?: string;
+  memory?: string;
   logLevel?: string;
   logFormat?: string;
   set?: string[];
@@ -35,6 +36,7 @@ export function addConfigFlags(command: Command): Command {
     .option('--threads <n>', 'threads for training and scoring; 0 takes all cores')
     .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml; see "alice doctor"')
     .option('--precision <precision>', 'of training: auto, fp32 or fp16')
+    .option('--memory <size>', 'most memory for training and scoring, such as 6GiB (default: no limit)')
     .option('--log-level <level>', 'debug, info, warn, error or silent')
     .option('--log-format <format>', 'auto, json or pretty')
     .option('--set <key=value>', 'any configuration key, repeatable; see "alice config show"', collect);
@@ -56,6 +58,7 @@ export function configFromFlags(flags: ConfigFlags): LoadedConfig {
       'engine.threads': flags.threads,
       'engine.device': flags.device,
       'engine.precision': flags.precision,
+      'engine.memory': flags.memory,
       'log.level': flags.logLevel,
       'log.format': flags.logFormat,
     },

@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { chooseDevice } from '../kernels/engine/device/choose.ts';
 import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
+import { parseSize } from '../kernels/engine/memory-plan.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
 import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
@@ -21,6 +22,8 @@ export interface TrainingNodeOptions extends NodeOptions {
     readonly precision: PrecisionChoice;
     /** Threads for computing; 0 takes all cores. */
     readonly threads: number;
+    /** Most memory for the model, such as `6GiB`; `auto` or nothing sets no limit. */
+    readonly memory?: string;
   };
 }
 
@@ -47,7 +50,7 @@ export class TrainingNode {
 
   /**
    * Starts the node and the model, and loads the weights. Throws InvalidPresetError, DeviceUnavailableError,
-   * ModelJobError, what the node throws.
+   * InvalidSizeError, ModelJobError, what the node throws.
    */
   static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
     const { genesis } = options.networkFile;
@@ -61,7 +64,9 @@ export class TrainingNode {
     await using cleanup = new AsyncDisposableStack();
     const node = await AliceNode.start(options);
     cleanup.defer(() => node.stop());
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision });
+    const { memory = 'auto' } = options.engine;
+    const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
+    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes });
     cleanup.defer(() => model.close());
     const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
     const replica = new ModelReplica(

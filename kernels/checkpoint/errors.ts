@@ -32,3 +32,10 @@ export class TensorFileMismatchError extends TensorFileError {
   readonly code = TensorFileMismatchError.code;
   override readonly name = 'TensorFileMismatchError';
 }
+
+/** The file was being written when its program ended: no whole state is in it. */
+export class TensorFileIncompleteError extends TensorFileError {
+  static readonly code = 'ERR_TENSOR_FILE_INCOMPLETE';
+  readonly code = TensorFileIncompleteError.code;
+  override readonly name = 'TensorFileIncompleteError';
+}

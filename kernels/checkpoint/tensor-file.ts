@@ -5,9 +5,9 @@
  * the 1 MiB chunks that the model root covers and that a joiner downloads. Header fields, little-endian:
  *
  *     at  bytes
- *      0    4   "ALTF"
+ *      0    4   "ALTF"; "ALTW" while the numbers are being changed in place (`tensor-store.ts`)
  *      4    4   version: 1
- *      8    4   kind: 1 weights, 2 error feedback
+ *      8    4   kind: 1 weights, 2 error feedback, 3 first moment, 4 second moment, 5 gradient
  *     12    4   round
  *     16   32   preset hash
  *     48   32   root over the numbers
@@ -29,6 +29,7 @@ import {
 import {
   TensorFileContentError,
   TensorFileHeaderError,
+  TensorFileIncompleteError,
   TensorFileMismatchError,
   TensorFileSizeError,
 } from './errors.ts';
@@ -38,11 +39,20 @@ export const TENSOR_FILE_HEADER_BYTES = 4096;
 
 /** "ALTF" as a little-endian number. */
 const MAGIC = 0x46544c41;
+/** "ALTW": what is in the file is no whole state. */
+const INCOMPLETE_MAGIC = 0x57544c41;
 const VERSION = 1;
 
 /** What a tensor file holds. */
-export type TensorFileKind = 'weights' | 'error-feedback';
-const KINDS: readonly (TensorFileKind | undefined)[] = [undefined, 'weights', 'error-feedback'];
+export type TensorFileKind = 'weights' | 'error-feedback' | 'first-moment' | 'second-moment' | 'gradient';
+const KINDS: readonly (TensorFileKind | undefined)[] = [
+  undefined,
+  'weights',
+  'error-feedback',
+  'first-moment',
+  'second-moment',
+  'gradient',
+];
 
 /** Header of a tensor file. Hashes are 64 lower-case hex characters. */
 export interface TensorFileHeader {
@@ -60,9 +70,10 @@ function checksum(header: Buffer): Buffer {
   return createHash('sha256').update(header.subarray(0, 88)).digest();
 }
 
-function encodeHeader(fields: TensorFileHeader): Buffer {
+/** The header's bytes; `incomplete` marks numbers that are being changed. */
+export function encodeHeader(fields: TensorFileHeader, { incomplete = false } = {}): Buffer {
   const header = Buffer.alloc(TENSOR_FILE_HEADER_BYTES);
-  header.writeUInt32LE(MAGIC, 0);
+  header.writeUInt32LE(incomplete ? INCOMPLETE_MAGIC : MAGIC, 0);
   header.writeUInt32LE(VERSION, 4);
   header.writeUInt32LE(KINDS.indexOf(fields.kind), 8);
   header.writeUInt32LE(fields.round, 12);
@@ -74,7 +85,10 @@ function encodeHeader(fields: TensorFileHeader): Buffer {
 }
 
 function decodeHeader(header: Buffer, path: string): TensorFileHeader {
-  if (header.readUInt32LE(0) !== MAGIC) throw new TensorFileHeaderError(`${path} is no tensor file`);
+  const magic = header.readUInt32LE(0);
+  if (magic === INCOMPLETE_MAGIC)
+    throw new TensorFileIncompleteError(`${path} was being written when its program ended: it holds no whole state`);
+  if (magic !== MAGIC) throw new TensorFileHeaderError(`${path} is no tensor file`);
   const version = header.readUInt32LE(4);
   if (version !== VERSION) throw new TensorFileHeaderError(`${path} has version ${version}, known is ${VERSION}`);
   const kind = KINDS[header.readUInt32LE(8)];
@@ -90,7 +104,7 @@ function decodeHeader(header: Buffer, path: string): TensorFileHeader {
 }
 
 /** Writes all of `bytes` at `position`; `write` may write less at a time. */
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
@@ -98,7 +112,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
 }
 
 /** Reads until `bytes` is full; false when the file ends before. */
-async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<boolean> {
+export async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<boolean> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
     if (bytesRead === 0) return false;
@@ -140,7 +154,12 @@ export async function writeTensorFile(
     await rm(temporary, { force: true });
     throw error;
   }
-  const folder = await open(dirname(path), 'r');
+  await syncFolder(dirname(path));
+}
+
+/** Makes renames in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
   try {
     await folder.sync();
   } finally {
@@ -148,8 +167,12 @@ export async function writeTensorFile(
   }
 }
 
-async function openChecked(path: string): Promise<{ file: FileHandle; header: TensorFileHeader }> {
-  const file = await open(path, 'r');
+/** Opens a tensor file and checks its header and size. Throws a {@link TensorFileError}, errors of the file system. */
+export async function openChecked(
+  path: string,
+  flags: 'r' | 'r+' = 'r',
+): Promise<{ file: FileHandle; header: TensorFileHeader }> {
+  const file = await open(path, flags);
   try {
     const bytes = Buffer.alloc(TENSOR_FILE_HEADER_BYTES);
     if (!(await readAll(file, bytes, 0))) throw new TensorFileSizeError(`${path} is too short for a header`);
@@ -179,6 +202,15 @@ export interface TensorFileExpectation {
   readonly elements: number;
 }
 
+/** Throws {@link TensorFileMismatchError} naming the first field that differs. */
+export function checkExpectation(path: string, header: TensorFileHeader, expected: TensorFileExpectation): void {
+  for (const field of ['kind', 'presetHash', 'elements'] as const) {
+    if (header[field] !== expected[field]) {
+      throw new TensorFileMismatchError(`${path}: ${field} is ${header[field]}, expected ${expected[field]}`);
+    }
+  }
+}
+
 /** A tensor file in memory: its header, its numbers, and the chunk tree over them. */
 export interface TensorFileContent {
   readonly header: TensorFileHeader;
@@ -197,11 +229,7 @@ export async function readTensorFile(
 ): Promise<TensorFileContent> {
   const { file, header } = await openChecked(path);
   try {
-    for (const field of ['kind', 'presetHash', 'elements'] as const) {
-      if (header[field] !== expected[field]) {
-        throw new TensorFileMismatchError(`${path}: ${field} is ${header[field]}, expected ${expected[field]}`);
-      }
-    }
+    checkExpectation(path, header, expected);
     const numbers = new Float32Array(header.elements);
     const digests: Uint8Array[] = [];
     for (let chunk = 0; chunk < chunkCount(numbers.length); chunk++) {

@@ -31,6 +31,8 @@ export interface RunnerInit {
   readonly session: SessionOptions;
   /** Rows that the head takes at a time; divides the rows. */
   readonly headRows: number;
+  /** Bytes of the head above which it is gone through in tiles of the vocabulary, where the runner does so. */
+  readonly headTileBytes?: number;
 }
 
 /** Runs a model on what lies in its buffers. Sessions are compiled on first use. */

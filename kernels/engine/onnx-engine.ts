@@ -2,7 +2,7 @@
 import { headChunkRows } from '../model/head.ts';
 import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
-import { addInto, BlockRunner } from './block-runner.ts';
+import { BlockRunner } from './block-runner.ts';
 import type { Device, Precision } from './device/device.ts';
 import {
   checkedNorm,
@@ -10,13 +10,13 @@ import {
   EngineBusyError,
   type EngineCallOptions,
   EngineClosedError,
-  InvalidTokensError,
   type LossAndGradient,
   NonFiniteError,
   type VariantLosses,
   type VariantLossesOptions,
   WeightsLengthError,
 } from './engine.ts';
+import { addInto } from './head-programs.ts';
 import { GradientOverflowError, LossScale } from './loss-scale.ts';
 import { findSlot, type ModelRunner, type RunnerBuffers, tensorView } from './model-runner.ts';
 import { ResidentLayers } from './resident-layers.ts';
@@ -50,6 +50,11 @@ export interface EngineOptions {
   readonly precision?: Precision;
   /** The loss scale to begin with, a power of two. Default: that of {@link LossScale}. */
   readonly initialLossScale?: number;
+  /**
+   * Block by block, a head of more bytes is gone through in tiles of the vocabulary. Default `MAX_HEAD_TILE_BYTES`.
+   * Engines are equal to the bit only with the same `headRows` and `headTileBytes`.
+   */
+  readonly headTileBytes?: number;
   /** Path prefix for onnxruntime's profiles. Default: none are written. */
   readonly profilePrefix?: string;
 }
@@ -78,9 +83,10 @@ export class InvalidEngineOptionsError extends Error {
   override readonly name = 'InvalidEngineOptionsError';
 }
 
-function checkOptions(options: EngineOptions): void {
-  const { threads, batch, context = 1, headRows = 1 } = options;
-  const positive = { threads, batch, context, headRows };
+/** Throws {@link InvalidEngineOptionsError}. */
+export function checkOptions(options: Omit<EngineOptions, 'memory'>): void {
+  const { threads, batch, context = 1, headRows = 1, headTileBytes = 1 } = options;
+  const positive = { threads, batch, context, headRows, headTileBytes };
   for (const [name, value] of Object.entries(positive))
     if (!Number.isInteger(value) || value < 1)
       throw new InvalidEngineOptionsError(`engine: ${name} must be a positive integer, not ${value}`);
@@ -147,6 +153,7 @@ class OnnxEngine implements Engine {
       layout: this.layout,
       buffers: this.#buffers,
       headRows: headChunkRows(rows, options.headRows ?? MAX_HEAD_ROWS),
+      ...(options.headTileBytes === undefined ? {} : { headTileBytes: options.headTileBytes }),
       session: {
         threads: options.threads,
         ...(options.device === undefined ? {} : { device: options.device }),
@@ -182,7 +189,7 @@ class OnnxEngine implements Engine {
 
   async lossAndGradient(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<LossAndGradient> {
     return await this.#exclusive(async () => {
-      const sequences = this.#checkTokens(tokens);
+      const sequences = countSequences(this.preset, this.context, tokens);
       const rowWeight = 1 / (sequences * this.context);
       const scale = this.#lossScale?.value ?? 1;
       this.#gradient ??= new Float32Array(this.weights.length);
@@ -207,7 +214,7 @@ class OnnxEngine implements Engine {
 
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
     return await this.#exclusive(async () => {
-      const sequences = this.#checkTokens(tokens);
+      const sequences = countSequences(this.preset, this.context, tokens);
       const means = new Float64Array(sequences);
       for (let first = 0; first < sequences; first += this.#batch) {
         signal?.throwIfAborted();
@@ -285,18 +292,6 @@ class OnnxEngine implements Engine {
       throw error;
     }
     return new NonFiniteError('losses');
-  }
-
-  /** Number of sequences in `tokens`. Throws {@link InvalidTokensError}. */
-  #checkTokens(tokens: Int32Array): number {
-    const sequences = tokens.length / (this.context + 1);
-    if (!Number.isInteger(sequences) || sequences === 0)
-      throw new InvalidTokensError(`${tokens.length} tokens are not sequences of ${this.context + 1}`);
-    const { vocabulary } = this.preset;
-    for (const token of tokens)
-      if (token < 0 || token >= vocabulary)
-        throw new InvalidTokensError(`token ${token} is outside of the vocabulary of ${vocabulary}`);
-    return sequences;
   }
 
   /** Looks up one pass of sequences; a short last pass is filled up with the first one's. Returns how many are real. */

@@ -1,9 +1,9 @@
 /** The output head: final norm, vocabulary projection and cross-entropy. */
 import { GraphError, sameShape, type Value } from '../graph/graph.ts';
-import { log, mul, sub } from '../graph/ops/elementwise.ts';
+import { exp, log, mul, sub } from '../graph/ops/elementwise.ts';
 import { gatherElements, scatterElementsAdd } from '../graph/ops/indexing.ts';
 import { gemm } from '../graph/ops/matrix.ts';
-import { reduceMax, softmax } from '../graph/ops/reduction.ts';
+import { reduceMax, reduceSum, softmax } from '../graph/ops/reduction.ts';
 import { concat, expand, reshape, split } from '../graph/ops/shape.ts';
 import { rmsNorm } from '../graph/ops/transformer.ts';
 import type { Preset } from './preset.ts';
@@ -58,6 +58,45 @@ export function linearCrossEntropy(x: Value, weight: Value, targets: Value): Val
     const minusOne = expand(reshape(x.graph.scalar(-1), [1, 1]), targets.shape);
     const difference = scatterElementsAdd(probabilities, targets, minusOne, -1);
     // The row weights multiply the narrow operands, never the logits.
+    return [mul(dy, gemm(difference, weight)), gemm(difference, mul(dy, x), { transposeA: true })];
+  });
+}
+
+/** Rows of the vocabulary in one tile of a head of that preset: all, or as many as fit into `maxBytes`, a multiple of 64. */
+export function headTileRows({ vocabulary, hidden }: Preset, maxBytes: number): number {
+  const tiles = Math.ceil((vocabulary * hidden * 4) / maxBytes);
+  // Compression works on tiles of 64 rows, which no border may cut.
+  return tiles <= 1 ? vocabulary : Math.min(vocabulary, Math.ceil(vocabulary / tiles / 64) * 64);
+}
+
+/** What a tile of the vocabulary adds to cross-entropy, each `[rows, 1]`. */
+export interface TileStatistics {
+  /** Largest logit. */
+  readonly max: Value;
+  /** Sum of exponentials of the logits less `max`. */
+  readonly sum: Value;
+  /** Logit of the target; of no meaning where the target is in another tile. */
+  readonly target: Value;
+}
+
+/** @param targets - int64 `[rows, 1]`, counted from the tile's first row; any row of the tile where it is in another */
+export function tileStatistics(x: Value, weight: Value, targets: Value): TileStatistics {
+  const logits = gemm(x, weight, { transposeB: true });
+  const max = reduceMax(logits, [-1]);
+  return { max, sum: reduceSum(exp(sub(logits, max)), [-1]), target: gatherElements(logits, targets, -1) };
+}
+
+/**
+ * Share of a tile in the loss, for its gradient (the value itself is of use only where the target is in the tile).
+ *
+ * @param logSumExp - over all tiles, `[rows, 1]`
+ * @param hit - `[rows, 1]`: -1 where the target is in this tile, 0 elsewhere
+ */
+export function tileCrossEntropy(x: Value, weight: Value, targets: Value, logSumExp: Value, hit: Value): Value {
+  const logits = gemm(x, weight, { transposeB: true });
+  return x.graph.composite(sub(logSumExp, gatherElements(logits, targets, -1)), [x, weight], ([dy]) => {
+    if (dy === undefined) return [undefined, undefined];
+    const difference = scatterElementsAdd(exp(sub(logits, logSumExp)), targets, hit, -1);
     return [mul(dy, gemm(difference, weight)), gemm(difference, mul(dy, x), { transposeA: true })];
   });
 }

@@ -11,8 +11,9 @@
  */
 import { gradients } from '../graph/autodiff.ts';
 import { Graph, GraphError, type Value } from '../graph/graph.ts';
+import { rmsNorm } from '../graph/ops/transformer.ts';
 import { type BatchShape, block, blockConstants } from './block.ts';
-import { head } from './head.ts';
+import { head, tileCrossEntropy, tileStatistics } from './head.ts';
 import { type BlockTensorName, blockTensorNames, blockTensors, tensorLayout } from './layout.ts';
 import type { Preset } from './preset.ts';
 
@@ -92,6 +93,45 @@ export function headTrainingGraph(preset: Preset, rows: number): Graph {
   const rowWeights = graph.input('rowWeights', { dtype: 'float32', shape: [rows, 1] });
   graph.output('losses', losses);
   outputGradients(graph, { value: losses, gradient: rowWeights }, [x, norm, weight]);
+  return graph;
+}
+
+interface TileInputs {
+  readonly x: Value;
+  readonly norm: Value;
+  readonly normalized: Value;
+  readonly weight: Value;
+  readonly targets: Value;
+}
+
+function tileInputs(graph: Graph, preset: Preset, rows: number, tileRows: number): TileInputs {
+  const x = activation(graph, 'x', preset, rows);
+  const norm = graph.input('norm', { dtype: 'float32', shape: [preset.hidden] });
+  const weight = graph.input('head', { dtype: 'float32', shape: [tileRows, preset.hidden] });
+  const targets = graph.input('targets', { dtype: 'int64', shape: [rows, 1] });
+  return { x, norm, normalized: rmsNorm(x, norm, preset.normEpsilon), weight, targets };
+}
+
+/** `x`, `norm`, `head` (`tileRows` of it), `targets` -> `max`, `sum`, `target`, each `[rows, 1]`: {@link tileStatistics}. */
+export function headTileStatisticsGraph(preset: Preset, rows: number, tileRows: number): Graph {
+  const graph = new Graph();
+  const { normalized, weight, targets } = tileInputs(graph, preset, rows, tileRows);
+  for (const [name, value] of Object.entries(tileStatistics(normalized, weight, targets))) graph.output(name, value);
+  return graph;
+}
+
+/**
+ * `x`, `norm`, `head` (`tileRows` of it), `targets`, `logSumExp`, `hit`, `rowWeights` (each `[rows, 1]`) -> the tile's
+ * share in `d.x`, `d.norm`, and `d.head`: {@link tileCrossEntropy}.
+ */
+export function headTileTrainingGraph(preset: Preset, rows: number, tileRows: number): Graph {
+  const graph = new Graph();
+  const { x, norm, normalized, weight, targets } = tileInputs(graph, preset, rows, tileRows);
+  const [logSumExp, hit, rowWeights] = ['logSumExp', 'hit', 'rowWeights'].map((name) =>
+    graph.input(name, { dtype: 'float32', shape: [rows, 1] }),
+  ) as [Value, Value, Value];
+  const value = tileCrossEntropy(normalized, weight, targets, logSumExp, hit);
+  outputGradients(graph, { value, gradient: rowWeights }, [x, norm, weight]);
   return graph;
 }
 

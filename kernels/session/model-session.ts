@@ -17,6 +17,7 @@ import {
 } from '../checkpoint/model-state.ts';
 import type { Device, Precision } from '../engine/device/device.ts';
 import { checkedNorm, type Engine, type EngineCallOptions, NonFiniteError } from '../engine/engine.ts';
+import { planMemory } from '../engine/memory-plan.ts';
 import { createEngine } from '../engine/onnx-engine.ts';
 import { type DecodedUpdate, decodeUpdate, type UpdateLimits, updateLimits } from '../gradient/agf1.ts';
 import { compressUpdate } from '../gradient/compress.ts';
@@ -63,6 +64,8 @@ export interface ModelSessionInit {
   readonly device?: Device;
   /** Of training; scoring is always fp32. Default `fp32`. */
   readonly precision?: Precision;
+  /** Most memory for the model's process. Default: no limit, what is fastest. */
+  readonly memoryBytes?: number;
 }
 
 /** A submission as it came from its author. */
@@ -138,12 +141,19 @@ export class ModelSession {
   /** Hash that this session's submissions and files carry. */
   readonly presetHash: string;
 
-  /** Throws InvalidPresetError, InvalidEngineOptionsError. */
-  constructor({ preset, recipe, threads, device = 'cpu', precision = 'fp32' }: ModelSessionInit) {
+  /**
+   * Throws InvalidPresetError, InvalidEngineOptionsError, and MemoryBudgetError where the model does not fit into its
+   * memory: a session's weights are resident.
+   */
+  constructor({ preset, recipe, threads, device = 'cpu', precision = 'fp32', memoryBytes }: ModelSessionInit) {
     this.presetHash = presetHash(preset);
     this.#preset = preset;
     this.#recipe = recipe;
-    this.#engine = createEngine({ preset, threads, batch: recipe.batchSequences, device, precision });
+    const batch = recipe.batchSequences;
+    const shape = { preset, batch, context: preset.context };
+    const memory = memoryBytes === undefined ? undefined : planMemory(shape, memoryBytes, ['whole', 'blocks']).mode;
+    const bounded = memory === 'blocks' ? { memory } : {};
+    this.#engine = createEngine({ preset, threads, batch, device, precision, ...bounded });
     this.#limits = updateLimits(this.#engine.layout, recipe);
     this.#optimizer = new AdamW(this.#engine.layout);
     this.#errorFeedback = new Float32Array(this.#engine.weights.length);

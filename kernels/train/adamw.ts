@@ -1,5 +1,5 @@
 /** AdamW (arXiv 1711.05101) over a flat parameter vector, with clipping of the global gradient norm. */
-import type { TensorSlot } from '../model/layout.ts';
+import type { TensorRole, TensorSlot } from '../model/layout.ts';
 
 /** Constants of the optimizer. */
 export interface AdamWOptions {
@@ -64,31 +64,44 @@ export class AdamW {
     learningRate: number,
     options: AdamWOptions = defaultAdamWOptions,
   ): void {
-    const { beta1, beta2, clipNorm, weightDecay } = options;
     this.#steps++;
-    const constants: UpdateConstants = {
-      ...options,
-      clip: gradientNorm > clipNorm ? clipNorm / gradientNorm : 1,
-      meanCorrection: learningRate / (1 - beta1 ** this.#steps),
-      squareCorrection: 1 / (1 - beta2 ** this.#steps),
-      keep: 1,
-    };
     for (const { role, offset, length } of this.#layout) {
-      const keep = role === 'norm' ? 1 : 1 - learningRate * weightDecay;
-      update(weights, gradient, this.#mean, this.#square, offset, offset + length, { ...constants, keep });
+      const constants = updateConstants(role, this.#steps, gradientNorm, learningRate, options);
+      updateWeights(weights, gradient, this.#mean, this.#square, offset, offset + length, constants);
     }
   }
 }
 
-interface UpdateConstants extends AdamWOptions {
+/** What one step does to every element of a tensor. */
+export interface UpdateConstants extends AdamWOptions {
+  /** Factor on the gradient. */
   readonly clip: number;
   readonly meanCorrection: number;
   readonly squareCorrection: number;
+  /** Factor on the weight: decoupled decay. */
   readonly keep: number;
 }
 
-/** One pass over one tensor. A plain loop over float32 arrays with float64 temporaries is what V8 runs fastest. */
-function update(
+/** Constants of step `step` (from 1) for a tensor. */
+export function updateConstants(
+  role: TensorRole,
+  step: number,
+  gradientNorm: number,
+  learningRate: number,
+  options: AdamWOptions,
+): UpdateConstants {
+  const { beta1, beta2, clipNorm, weightDecay } = options;
+  return {
+    ...options,
+    clip: gradientNorm > clipNorm ? clipNorm / gradientNorm : 1,
+    meanCorrection: learningRate / (1 - beta1 ** step),
+    squareCorrection: 1 / (1 - beta2 ** step),
+    keep: role === 'norm' ? 1 : 1 - learningRate * weightDecay,
+  };
+}
+
+/** One step of elements `start` to `end`. A plain loop over float32 arrays with float64 temporaries is what V8 runs fastest. */
+export function updateWeights(
   weights: Float32Array,
   gradient: Float32Array,
   mean: Float32Array,

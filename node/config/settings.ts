@@ -35,6 +35,15 @@ const displayName = v.pipe(
   v.regex(/^[\p{L}\p{N} ._-]{0,64}$/u, 'expected at most 64 letters, digits, spaces, dots, dashes'),
 );
 
+/** An amount of memory; what is read here is read again, to the byte, by whoever plans with it. */
+const size = v.pipe(
+  v.string('expected text'),
+  v.regex(
+    /^(auto|\d{1,15}(\.\d{1,6})? ?([KMGT]i?)?B)$/,
+    'expected auto, or a number and one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, such as 6GiB',
+  ),
+);
+
 /** The settings, by section and name. */
 export const SETTINGS = {
   dir: text({
@@ -105,6 +114,11 @@ export const SETTINGS = {
       low: 0,
       high: 1024,
       fallback: 0,
+    }),
+    memory: text({
+      description: 'most memory for training and scoring, such as 6GiB; auto sets no limit',
+      schema: size,
+      fallback: 'auto',
     }),
   },
   miner: {

@@ -162,6 +162,8 @@ test('a value that does not fit is refused with the source, the key, what is exp
     ['log.components', 'Con sensus=debug'],
     ['log.format', 'xml'],
     ['engine.threads', 'many'],
+    ['engine.memory', '6'],
+    ['engine.memory', '6 gigabytes'],
     ['miner.name', 'two\nlines'],
     ['dir', ''],
   ];
