@@ -60,7 +60,8 @@ function checksum(header: Buffer): Buffer {
   return createHash('sha256').update(header.subarray(0, 88)).digest();
 }
 
-function encodeHeader(fields: TensorFileHeader): Buffer {
+/** The {@link TENSOR_FILE_HEADER_BYTES} bytes of a header. */
+export function encodeTensorFileHeader(fields: TensorFileHeader): Buffer {
   const header = Buffer.alloc(TENSOR_FILE_HEADER_BYTES);
   header.writeUInt32LE(MAGIC, 0);
   header.writeUInt32LE(VERSION, 4);
@@ -90,7 +91,7 @@ function decodeHeader(header: Buffer, path: string): TensorFileHeader {
 }
 
 /** Writes all of `bytes` at `position`; `write` may write less at a time. */
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
@@ -98,7 +99,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
 }
 
 /** Reads until `bytes` is full; false when the file ends before. */
-async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<boolean> {
+export async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<boolean> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
     if (bytesRead === 0) return false;
@@ -130,7 +131,7 @@ export async function writeTensorFile(
         await writeAll(file, bytes, TENSOR_FILE_HEADER_BYTES + chunk * MODEL_CHUNK_BYTES);
       }
       const root = knownRoot ?? ModelTree.ofDigests(numbers.byteLength, Buffer.concat(digests)).root;
-      await writeAll(file, encodeHeader({ ...fields, root, elements: numbers.length }), 0);
+      await writeAll(file, encodeTensorFileHeader({ ...fields, root, elements: numbers.length }), 0);
       await file.sync();
     } finally {
       await file.close();
@@ -148,7 +149,8 @@ export async function writeTensorFile(
   }
 }
 
-async function openChecked(path: string): Promise<{ file: FileHandle; header: TensorFileHeader }> {
+/** Opens a tensor file and checks its header and size, not the numbers. The caller closes it. Throws a {@link TensorFileError}. */
+export async function openTensorFile(path: string): Promise<{ file: FileHandle; header: TensorFileHeader }> {
   const file = await open(path, 'r');
   try {
     const bytes = Buffer.alloc(TENSOR_FILE_HEADER_BYTES);
@@ -166,7 +168,7 @@ async function openChecked(path: string): Promise<{ file: FileHandle; header: Te
 
 /** Reads and checks the header and the size of a tensor file, not the numbers. Throws a {@link TensorFileError}. */
 export async function readTensorFileHeader(path: string): Promise<TensorFileHeader> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   await file.close();
   return header;
 }
@@ -195,7 +197,7 @@ export async function readTensorFile(
   expected: TensorFileExpectation,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<TensorFileContent> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   try {
     for (const field of ['kind', 'presetHash', 'elements'] as const) {
       if (header[field] !== expected[field]) {
@@ -227,7 +229,7 @@ export async function readTensorFile(
  * it against its digest. Throws a {@link TensorFileError}; RangeError for a chunk that is not there.
  */
 export async function readTensorFileChunk(path: string, chunk: number): Promise<Uint8Array> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   try {
     if (!(Number.isInteger(chunk) && chunk >= 0 && chunk < chunkCount(header.elements))) {
       throw new RangeError(`chunk ${chunk} of ${chunkCount(header.elements)}`);
