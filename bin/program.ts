@@ -31,6 +31,7 @@ export function createProgram(): Command {
   addModelCommand(program);
   addDoctorCommand(program);
   addKeyCommand(program);
+  addModelCommand(program);
   addConfigCommand(program);
   program.addHelpText(
     'after',
