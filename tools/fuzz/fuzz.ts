@@ -127,12 +127,12 @@ async function main(): Promise<number> {
   const summary = {
     target: name,
     seed,
-    inputs: done,
+    inputs,
     crashes: number('crash'),
     hangs: number('hang'),
     over_cap: number('over-cap'),
     outcomes: Object.fromEntries(Object.entries(outcomes).sort(([a], [b]) => (a < b ? -1 : 1))),
-    inputs_per_s: Math.round(done / seconds),
+    inputs_per_s: Math.round(inputs / seconds),
   };
   console.log(values.json === true ? JSON.stringify(summary) : summary);
   return failures.length > 0 ? 1 : 0;

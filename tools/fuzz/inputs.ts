@@ -69,7 +69,7 @@ function mutateOnce(
       return bytes;
     }
     case 5:
-      return bytes.fill(random() < 0.5 ? 0 : 0xff, at, at + pick(17));
+      return bytes.fill(random() < 0.5 ? 0 : 0xff, at, Math.min(bytes.length, at + pick(17)));
     case 6:
       return bytes.slice(0, at);
     case 7:
@@ -97,7 +97,8 @@ export class InputSource {
 
   constructor(target: FuzzTarget, seed: number) {
     this.#target = target;
-    this.#seeds = target.seeds();
+    // Plain arrays: Buffers share memory where these copy.
+    this.#seeds = target.seeds().map((bytes) => Uint8Array.from(bytes));
     this.#seed = seed;
   }
 

@@ -95,7 +95,6 @@ export async function supervise(run: FuzzRun): Promise<void> {
         if (failure === undefined) return;
         if (failure.index < 0) throw new BrokenTargetError(failure.message);
         run.onFailure(failure);
-        run.onOutcomes({ [failure.kind]: 1 });
         first = failure.index + threads;
       }
     }),
