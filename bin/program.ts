@@ -31,7 +31,6 @@ export function createProgram(): Command {
   addModelCommand(program);
   addDoctorCommand(program);
   addKeyCommand(program);
-  addModelCommand(program);
   addConfigCommand(program);
   program.addHelpText(
     'after',
