@@ -1,8 +1,8 @@
 /**
  * Blocks, votes and commits: the formats on which consensus, sync and the store agree.
  */
-import { Bytes, type CodecType, i32, Option, Struct, u8, u32, u64, Vector } from 'scale-ts';
-import { accountCodec, decodeStrict, hashCodec } from './codec.ts';
+import { Bytes, type CodecType, i32, Option, Struct, u8, u32, u64 } from 'scale-ts';
+import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash } from './hash.ts';
 
 /** Largest block, and so largest proposal, in bytes (DESIGN 4: proposals up to 1 MiB on the wire). */

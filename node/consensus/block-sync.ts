@@ -4,9 +4,9 @@
  * A peer whose answer is wrong or empty against its word is left alone for a while, the longer the more often it lied;
  * one that does not answer is passed over for a moment.
  */
-import { Bytes, Struct, u32, Vector } from 'scale-ts';
+import { Bytes, Struct, u32 } from 'scale-ts';
 import { blockId, decodeBlock, decodeCommit, encodeBlock, encodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
-import { DecodeError, decodeStrict } from '../chain/codec.ts';
+import { DecodeError, decodeStrict, Vector } from '../chain/codec.ts';
 import type { PeerIdText, ProtocolLimits, RequestResponse } from '../network/interface.ts';
 import type { Application, FinalizedBlock } from './application.ts';
 import type { Clock } from './clock.ts';
