@@ -12,10 +12,8 @@ import {
   type Commit,
   decodeBlock,
   encodeBlock,
-  encodeProposal,
   encodeVote,
   type Proposal,
-  VOTE_TYPES,
   type Vote,
 } from '../chain/block.ts';
 import type { Hash } from '../chain/hash.ts';
@@ -24,14 +22,19 @@ import type { ValidatorSet } from '../chain/validator-set.ts';
 import type { AccountSigner, SessionSigner } from '../identity/signatures.ts';
 import type { Application, FinalizedBlock } from './application.ts';
 import { BlockExecution } from './block-execution.ts';
+import { BlockWork } from './block-work.ts';
 import type { Clock } from './clock.ts';
-import { advance, type DriverEffect, type DriverInput, type DriverState, newHeight } from './core/driver.ts';
+import { advance, type DriverEffect, type DriverState, newHeight } from './core/driver.ts';
 import { proposerOfRound, startPriorities } from './core/proposer.ts';
-import { NO_ROUND, type TimeoutKind } from './core/state-machine.ts';
+import { NO_ROUND } from './core/state-machine.ts';
 import { skipTarget } from './core/vote-keeper.ts';
 import { HeightBlocks } from './height-blocks.ts';
+import { HeightTimers } from './height-timers.ts';
+import { InputQueue, type QueuedInput } from './input-queue.ts';
 import { Lane } from './lane.ts';
 import type { Logger } from './logger.ts';
+import { type Outgoing, type OwnMessage, OwnMessages } from './own-messages.ts';
+import { persistently } from './persistence.ts';
 import { ProposerSchedule } from './proposer-schedule.ts';
 import { logCovers, replayLog } from './replay.ts';
 import { SignerGuard } from './signer-guard.ts';
@@ -71,25 +74,6 @@ export interface EngineEvents {
   progress(height: number, round: number): void;
 }
 
-/** Proposals whose blocks are being executed at the same time; more are dropped and come again by catch-up. */
-const MAX_VALIDATING = 8;
-/** Own messages kept for rebroadcast: those of the last rounds. */
-const REBROADCAST_ROUNDS = 2;
-/** Pause before a failed write of log or block is tried again: the disk may be full for a while. */
-const STORAGE_RETRY_MS = 1000;
-
-type LoggedInput = WalRecord['input'];
-interface QueuedInput {
-  readonly height: number;
-  readonly input: DriverInput;
-  /** Absent where a replay would find the same by itself. */
-  readonly record: LoggedInput | undefined;
-}
-interface Outgoing {
-  readonly topic: 'proposals' | 'votes';
-  readonly round: number;
-  readonly data: Uint8Array;
-}
 type Decision = Extract<DriverEffect, { type: 'decide' }>;
 
 /**
@@ -122,14 +106,13 @@ export class Engine {
   #validators: ValidatorSet = [];
   #core: DriverState = newHeight(0, [], startPriorities([]), undefined);
   #knowsProposers = false;
-  #queue: QueuedInput[] = [];
-  /** Keys of the votes in the queue. */
-  #queuedVotes = new Set<string>();
+  readonly #queue = new InputQueue();
   #replayed: DriverEffect[] = [];
   readonly #blocks = new HeightBlocks();
-  #validating = new Set<string>();
-  #own: Outgoing[] = [];
-  #cancels: (() => void)[] = [];
+  readonly #work: BlockWork;
+  /** Absent in an observer. */
+  #own: OwnMessages | undefined;
+  readonly #timers: HeightTimers;
   #unsubscribeWork: (() => void) | undefined;
 
   constructor(init: EngineInit, components: EngineComponents, events: EngineEvents) {
@@ -138,6 +121,16 @@ export class Engine {
     this.#events = events;
     this.#schedule = new ProposerSchedule(components.application);
     this.#execution = new BlockExecution(components.application, components.clock, init.networkId);
+    this.#timers = new HeightTimers(components.clock, init.parameters);
+    this.#work = new BlockWork({
+      execution: this.#execution,
+      blocks: this.#blocks,
+      clock: components.clock,
+      logger: components.logger,
+      clockDriftMs: init.parameters.clockDriftMs,
+      height: () => this.#height,
+      enqueue: (queued) => this.#enqueue(queued),
+    });
     this.#account = init.signer?.account.account;
   }
 
@@ -168,6 +161,7 @@ export class Engine {
     let records: WalRecord[] = [];
     if (signer !== undefined) {
       this.#guard = await SignerGuard.open(directory, networkId, signer.session);
+      this.#own = new OwnMessages(signer.account.account, this.#guard);
       ({ wal: this.#wal, records } = await WriteAheadLog.open(directory, logger));
     }
     this.#running = true;
@@ -184,8 +178,8 @@ export class Engine {
     if (!this.#running) return;
     this.#running = false;
     this.#unsubscribeWork?.();
-    this.#cancelTimers();
-    this.#queue = [];
+    this.#timers.cancel();
+    this.#queue.clear();
     this.#execution.enterHeight(0);
     await this.#execution.idle();
     await this.#main.idle();
@@ -195,13 +189,13 @@ export class Engine {
 
   /** True while an equal vote waits for its turn. */
   isQueued(vote: Vote): boolean {
-    return this.#queuedVotes.has(voteKey(vote));
+    return this.#queue.holds(vote);
   }
 
   /** Takes a vote of this height with a checked signature. */
   submitVote(vote: Vote): void {
-    if (this.#running && vote.body.height === this.#height) this.#queuedVotes.add(voteKey(vote));
-    this.#enqueue(vote.body.height, { type: 'vote', vote }, { tag: 'vote', value: encodeVote(vote) });
+    const record: QueuedInput['record'] = { tag: 'vote', value: encodeVote(vote) };
+    this.#enqueue({ height: vote.body.height, input: { type: 'vote', vote }, record });
   }
 
   /**
@@ -209,29 +203,7 @@ export class Engine {
    * The block is executed in the background.
    */
   submitProposal(proposal: Proposal, block: Block): void {
-    const { height, round, blockId: value, validRound } = proposal.body;
-    const key = `${round}/${value}`;
-    if (height !== this.#height || this.#validating.has(key) || this.#validating.size >= MAX_VALIDATING) return;
-    const { clock, logger } = this.#components;
-    const timely = block.header.timeMs <= BigInt(Math.floor(clock.nowMs()) + this.#init.parameters.clockDriftMs);
-    this.#validating.add(key);
-    void this.#execution
-      .verdict(height, block, proposal.block)
-      .then((verdict) => {
-        if (verdict === undefined || height !== this.#height) return;
-        if (!verdict.valid) logger.warn({ height, round, reason: verdict.reason }, 'consensus: invalid proposal');
-        if (!timely) logger.warn({ height, round }, 'consensus: the time of the proposed block is too far ahead');
-        if (verdict.valid) this.#blocks.keepProposal(proposal, block);
-        this.#enqueue(
-          height,
-          { type: 'proposal', proposal: { round, value, validRound, valid: verdict.valid, timely } },
-          { tag: 'proposal', value: { bytes: encodeProposal(proposal), valid: verdict.valid, timely } },
-        );
-        // A proposal means that the height has begun for others.
-        this.#enqueueStart();
-      })
-      .catch((error: unknown) => logger.error({ error: String(error), height }, 'consensus: a block was not executed'))
-      .finally(() => this.#validating.delete(key));
+    if (proposal.body.height === this.#height) this.#work.validate(proposal, block);
   }
 
   /**
@@ -252,8 +224,8 @@ export class Engine {
 
   /** Sends this node's messages of the last rounds again. */
   rebroadcast(): void {
-    const oldest = this.#core.machine.round - REBROADCAST_ROUNDS + 1;
-    for (const { topic, round, data } of this.#own) if (round >= oldest) this.#components.publish(topic, data);
+    for (const { topic, data } of this.#own?.recent(this.#core.machine.round) ?? [])
+      this.#components.publish(topic, data);
   }
 
   /** A valid proposal of this height as it goes over the wire. */
@@ -278,14 +250,12 @@ export class Engine {
   }
 
   #enterHeight(height: number, mayVote: boolean): void {
-    const { application, clock, logger } = this.#components;
-    this.#cancelTimers();
+    const { application, logger } = this.#components;
     this.#height = height;
     this.#execution.enterHeight(height);
-    this.#queue = [];
-    this.#queuedVotes.clear();
+    this.#queue.clear();
     this.#blocks.clear();
-    this.#own = [];
+    this.#own?.clear();
     this.#validators = application.validators(height) ?? [];
     const proposers = this.#schedule.at(height);
     this.#knowsProposers = proposers !== undefined;
@@ -301,29 +271,28 @@ export class Engine {
       proposers ?? startPriorities(this.#validators),
       votes ? this.#account : undefined,
     );
-    this.#enteredMs = clock.nowMs();
-    this.#arm(this.#init.parameters.blockIntervalMs, () => this.#startWhenDue());
-    this.#arm(this.#init.parameters.emptyBlockIntervalMs, () => this.#enqueueStart());
+    this.#timers.begin(
+      () => this.#startWhenDue(),
+      () => this.#enqueueStart(),
+    );
     this.#events.progress(height, this.#core.machine.round);
   }
 
-  #enteredMs = 0;
-
   /** Begins the height when there is work and the pause after the last block is over. */
   #startWhenDue(): void {
-    const { application, clock } = this.#components;
-    const waitedMs = clock.nowMs() - this.#enteredMs;
-    if (waitedMs >= this.#init.parameters.blockIntervalMs && application.hasWork()) this.#enqueueStart();
+    if (this.#timers.intervalOver && this.#components.application.hasWork()) this.#enqueueStart();
   }
 
   #enqueueStart(): void {
     if (this.#core.machine.round < 0 && this.#knowsProposers)
-      this.#enqueue(this.#height, { type: 'start' }, { tag: 'start', value: undefined });
+      this.#enqueue({ height: this.#height, input: { type: 'start' }, record: { tag: 'start', value: undefined } });
   }
 
-  #enqueue(height: number, input: DriverInput, record: LoggedInput | undefined): void {
-    if (!this.#running || height !== this.#height) return;
-    this.#queue.push({ height, input, record });
+  #enqueue(queued: QueuedInput): void {
+    if (!this.#running || queued.height !== this.#height) return;
+    this.#queue.push(queued);
+    // A proposal means that the height has begun for others.
+    if (queued.input.type === 'proposal') this.#enqueueStart();
     this.#wake();
   }
 
@@ -351,7 +320,6 @@ export class Engine {
         const next = own.shift() ?? this.#queue.shift();
         if (next === undefined) break;
         if (next.height !== this.#height) continue;
-        if (next.input.type === 'vote') this.#queuedVotes.delete(voteKey(next.input.vote));
         // Who does not vote at this height has no promise to remember.
         if (next.record !== undefined && this.#core.self !== undefined)
           this.#wal?.append({ height: next.height, input: next.record });
@@ -366,7 +334,7 @@ export class Engine {
         await this.#persistently('write-ahead log', async () => this.#wal?.sync());
         await this.#persistently('signer guard', async () => this.#guard?.persist());
         if (!this.#running) return;
-        this.#own.push(...outgoing);
+        this.#own?.sent(outgoing);
         for (const { topic, data } of outgoing) this.#components.publish(topic, data);
       }
       if (decision !== undefined) {
@@ -384,22 +352,22 @@ export class Engine {
     for (const effect of effects) {
       switch (effect.type) {
         case 'getValue':
-          void this.#buildValue(height, effect.round);
+          this.#buildValue(effect.round);
           break;
         case 'propose':
-          this.#propose(effect.round, effect.value, effect.validRound, own, outgoing);
+          this.#say(() => this.#proposal(effect), own, outgoing);
           break;
         case 'vote':
-          this.#vote(effect, own, outgoing);
+          this.#say(() => this.#own?.vote(height, effect), own, outgoing);
           break;
         case 'scheduleTimeout': {
           const { kind, round } = effect;
-          this.#arm(this.#timeoutMs(kind, round), () =>
-            this.#enqueue(
+          this.#timers.armRound(kind, round, () =>
+            this.#enqueue({
               height,
-              { type: 'timeout', kind, round },
-              { tag: 'timeout', value: { kind: WAL_TIMEOUTS.indexOf(kind), round } },
-            ),
+              input: { type: 'timeout', kind, round },
+              record: { tag: 'timeout', value: { kind: WAL_TIMEOUTS.indexOf(kind), round } },
+            }),
           );
           break;
         }
@@ -423,67 +391,36 @@ export class Engine {
     return decision;
   }
 
-  #timeoutMs(kind: TimeoutKind, round: number): number {
-    const { parameters } = this.#init;
-    if (kind === 'propose') return parameters.proposeTimeoutMs + round * parameters.proposeTimeoutDeltaMs;
-    if (kind === 'prevote') return parameters.prevoteTimeoutMs + round * parameters.prevoteTimeoutDeltaMs;
-    return parameters.precommitTimeoutMs + round * parameters.precommitTimeoutDeltaMs;
-  }
-
-  #vote(effect: Extract<DriverEffect, { type: 'vote' }>, own: QueuedInput[], outgoing: Outgoing[]): void {
-    if (this.#guard === undefined || this.#account === undefined) return;
-    const type = VOTE_TYPES.indexOf(effect.vote);
-    const body = { type, height: this.#height, round: effect.round, blockId: effect.value };
-    try {
-      const vote: Vote = { body, validator: this.#account, signature: this.#guard.signVote(body) };
-      const data = encodeVote(vote);
-      own.push({ height: body.height, input: { type: 'vote', vote }, record: { tag: 'vote', value: data } });
-      outgoing.push({ topic: 'votes', round: effect.round, data });
-    } catch (error) {
-      this.#components.logger.error({ error: String(error) }, 'consensus: the signer guard refused a vote');
-    }
-  }
-
-  #propose(round: number, value: Hash, validRound: number, own: QueuedInput[], outgoing: Outgoing[]): void {
-    const known = this.#blocks.block(value);
-    if (this.#guard === undefined || this.#account === undefined || known === undefined) return;
-    const body = { height: this.#height, round, validRound, blockId: value };
-    try {
-      const signature = this.#guard.signProposal(body);
-      const proposal: Proposal = { body, proposer: this.#account, signature, block: known.encoded };
-      const data = encodeProposal(proposal);
-      this.#blocks.keepProposal(proposal, known.block);
-      own.push({
-        height: body.height,
-        input: { type: 'proposal', proposal: { round, value, validRound, valid: true, timely: true } },
-        record: { tag: 'proposal', value: { bytes: data, valid: true, timely: true } },
-      });
-      outgoing.push({ topic: 'proposals', round, data });
-    } catch (error) {
-      this.#components.logger.error({ error: String(error) }, 'consensus: the signer guard refused a proposal');
-    }
-  }
-
-  async #buildValue(height: number, round: number): Promise<void> {
+  #buildValue(round: number): void {
     const { signer } = this.#init;
-    if (signer === undefined) return;
+    if (signer !== undefined)
+      void this.#work.build(this.#height, round, signer.account, () => round === this.#core.machine.round);
+  }
+
+  /** Signs, unless the guard refuses: then nothing is said. */
+  #say(sign: () => OwnMessage | undefined, own: QueuedInput[], outgoing: Outgoing[]): void {
     try {
-      const built = await this.#execution.build(height, signer.account, () => round === this.#core.machine.round);
-      if (built === undefined) return;
-      this.#blocks.keepBlock(built.id, built);
-      this.#enqueue(height, { type: 'value', round, value: built.id }, undefined);
+      const message = sign();
+      if (message === undefined) return;
+      own.push(message.queued);
+      outgoing.push(message.outgoing);
     } catch (error) {
-      this.#components.logger.error({ error: String(error), height, round }, 'consensus: no block could be built');
+      this.#components.logger.error({ error: String(error) }, 'consensus: the signer guard refused to sign');
     }
+  }
+
+  #proposal(effect: Extract<DriverEffect, { type: 'propose' }>): OwnMessage | undefined {
+    const known = this.#blocks.block(effect.value);
+    const message = known && this.#own?.proposal(this.#height, effect, known);
+    if (known && message) this.#blocks.keepProposal(message.proposal, known.block);
+    return message;
   }
 
   async #commit(finalized: FinalizedBlock): Promise<void> {
     const { application } = this.#components;
     const { height } = finalized.block.header;
-    await this.#persistently('block', () => this.#execution.commit(finalized));
-    if (!this.#running) return;
-    await this.#persistently('write-ahead log', async () => this.#wal?.reset());
-    if (!this.#running) return;
+    if (!(await this.#persistently('block', () => this.#execution.commit(finalized)))) return;
+    if (!(await this.#persistently('write-ahead log', async () => this.#wal?.reset()))) return;
     const last = this.#guard?.last;
     this.#enterHeight(application.height + 1, last === undefined || last.height <= height);
     this.#notify(() => this.#events.finalized(finalized));
@@ -498,26 +435,10 @@ export class Engine {
     }
   }
 
-  /** Tries until it works or the engine stops: without its disk a validator must stand still, not go on. */
-  async #persistently(what: string, write: () => Promise<void>): Promise<void> {
-    while (this.#running) {
-      try {
-        await write();
-        return;
-      } catch (error) {
-        this.#components.logger.error({ error: String(error), what }, 'consensus: a write failed; trying again');
-        await new Promise<void>((resolve) => this.#components.clock.schedule(STORAGE_RETRY_MS, resolve));
-      }
-    }
-  }
-
-  #arm(delayMs: number, callback: () => void): void {
-    this.#cancels.push(this.#components.clock.schedule(delayMs, callback));
-  }
-
-  #cancelTimers(): void {
-    for (const cancel of this.#cancels) cancel();
-    this.#cancels = [];
+  /** Resolves with `false` when the engine was stopped. */
+  #persistently(what: string, write: () => Promise<void>): Promise<boolean> {
+    const { clock, logger } = this.#components;
+    return persistently(what, write, { clock, logger, running: () => this.#running });
   }
 
   /** Goes on where the log ends. What the core asked for and did not get is done afterwards. */
@@ -526,26 +447,12 @@ export class Engine {
     this.#core = core;
     this.#replayed = [...open];
     for (const proposal of proposals) this.#blocks.keepProposal(proposal, decodeBlock(proposal.block));
-    for (const message of own) {
-      if ('vote' in message) {
-        const { body, signature } = message.vote;
-        this.#guard?.observe('vote', body, signature);
-        this.#own.push({ topic: 'votes', round: body.round, data: encodeVote(message.vote) });
-      } else {
-        const { body, signature } = message.proposal;
-        this.#guard?.observe('proposal', body, signature);
-        this.#own.push({ topic: 'proposals', round: body.round, data: message.encoded });
-      }
-    }
+    this.#own?.restore(own);
     const { round, step } = core.machine;
     const fields = { height: this.#height, round, step, records: records.length };
     this.#components.logger.info(fields, 'consensus: replayed the write-ahead log');
     this.#events.progress(this.#height, round);
   }
-}
-
-function voteKey({ body, validator }: Vote): string {
-  return `${body.type}/${body.round}/${validator}/${body.blockId}`;
 }
 
 function commitOf(height: number, decision: Decision): Commit {
