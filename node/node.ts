@@ -13,6 +13,7 @@ import { Blockchain } from './blockchain/blockchain.ts';
 import { TransactionSender } from './blockchain/transaction-sender.ts';
 import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
+import { equivocatingGossip } from './consensus/adversary.ts';
 import { ConsensusService } from './consensus/service.ts';
 import type { DataFolder } from './data-folder.ts';
 import { checkGenesisCertificates } from './identity/genesis-certificates.ts';
@@ -40,6 +41,8 @@ export interface NodeOptions {
   readonly api: { readonly host: string; readonly port: number };
   /** Most bytes of blobs on disk; of those that are not pinned the least recently used go first. */
   readonly blobCapacityBytes: number;
+  /** For tests: the node contradicts every vote of its own. */
+  readonly equivocate?: boolean;
   readonly log: Logger;
 }
 
@@ -104,16 +107,19 @@ export class AliceNode {
     this.blobStore = blobStore;
     this.blobs = new BlobExchange(network, blobStore, log.child('blobs'));
     this.announcer = new Announcer(network, log.child('announcer'));
+    const { networkId } = blockchain;
+    const signer = role === 'validator' ? { account: identity.signer, session: identity.session } : undefined;
+    const cheats = options.equivocate === true && signer !== undefined;
     this.consensus = new ConsensusService(
       {
-        networkId: blockchain.networkId,
+        networkId,
         parameters: blockchain.genesis.parameters.consensus,
-        signer: role === 'validator' ? { account: identity.signer, session: identity.session } : undefined,
+        signer,
         directory: options.folder.join('consensus'),
       },
       {
         application: blockchain,
-        gossip: network,
+        gossip: cheats ? equivocatingGossip(network, signer, networkId) : network,
         requests: network,
         discovery: network,
         logger: log.child('consensus'),

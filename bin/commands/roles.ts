@@ -58,7 +58,11 @@ function makeRole(
     case 'bootstrap':
       return new BootstrapRole({ ...options, corpusFolder: more.corpus });
     case 'validator':
-      return new ValidatorRole({ ...options, engine: more.engine });
+      return new ValidatorRole({
+        ...options,
+        engine: more.engine,
+        equivocate: process.env.ALICE_TEST_ADVERSARY === 'equivocate',
+      });
     case 'miner':
       return new MinerRole({
         ...options,
