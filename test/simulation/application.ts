@@ -1,20 +1,41 @@
-/** The smallest replicated state machine: its state is the hash of all transactions so far. */
+/**
+ * A small replicated state machine: its state is the hash of all transactions so far, and who votes. A transaction
+ * `power ACCOUNT NUMBER` in block H changes a validator's power from H + 2 on; 0 takes it out.
+ */
 import type { AccountId } from '../../node/chain/account.ts';
 import { type Block, blockId, type Commit, nextBeacon, transactionsRoot } from '../../node/chain/block.ts';
 import { domainHash, type Hash, hashBytes, ZERO_HASH } from '../../node/chain/hash.ts';
 import { type ValidatorSet, validatorSetHash } from '../../node/chain/validator-set.ts';
 import type { Application, BlockVerdict, FinalizedBlock } from '../../node/consensus/application.ts';
 
+/** Powers that transactions have set, by account. */
+type Powers = ReadonlyMap<AccountId, bigint>;
+
+/** State after a block: powers act on the next block, and on the one after it. */
+interface State {
+  readonly root: Hash;
+  readonly next: Powers;
+  readonly afterNext: Powers;
+}
+
+const GENESIS = domainHash('simulation/genesis');
+const START: State = { root: ZERO_HASH, next: new Map(), afterNext: new Map() };
+
 /** What survives crashes of the process. */
 export interface Chain {
   readonly blocks: FinalizedBlock[];
+  /** State after each block; made again from the blocks where it is missing. */
+  readonly states?: State[];
 }
 
 export interface SimulatedApplicationInit {
   readonly chain: Chain;
   readonly networkId: Uint8Array;
   readonly genesisTimeMs: bigint;
+  /** Everyone who may ever vote, with session keys; those with power 0 only once a transaction gives them some. */
   validatorsAt(height: number): ValidatorSet;
+  /** Changes of power that would make this set are left out: more than the network is to bear. Default: none. */
+  allows?(set: ValidatorSet): boolean;
   /** Transactions that wait; each run of `propose` takes what it gets. */
   transactions(height: number): Uint8Array[];
   hasWork(): boolean;
@@ -24,20 +45,34 @@ export interface SimulatedApplicationInit {
   work?(): Promise<void>;
 }
 
-const GENESIS = domainHash('simulation/genesis');
+/** A transaction that changes a validator's power. */
+export function powerChange(account: AccountId, power: bigint): Uint8Array {
+  return Buffer.from(`power ${account} ${power}`);
+}
+
+function parsePowerChange(transaction: Uint8Array): { account: AccountId; power: bigint } | undefined {
+  const match = /^power ([0-9a-f]{64}) (\d+)$/.exec(Buffer.from(transaction).toString());
+  return match === null ? undefined : { account: match[1] as AccountId, power: BigInt(match[2]) };
+}
 
 /** See the head of this file. */
 export class SimulatedApplication implements Application {
   readonly #init: SimulatedApplicationInit;
+  readonly #states: State[];
   readonly #listeners = new Set<() => void>();
   validated = 0;
 
   constructor(init: SimulatedApplicationInit) {
     this.#init = init;
+    this.#states = init.chain.states ?? [];
+    for (const { block } of init.chain.blocks.slice(this.#states.length)) this.#states.push(this.#execute(block));
   }
 
   get #last(): Block | undefined {
     return this.#init.chain.blocks.at(-1)?.block;
+  }
+  get #state(): State {
+    return this.#states.at(-1) ?? START;
   }
   get height(): number {
     return this.#init.chain.blocks.length;
@@ -52,12 +87,39 @@ export class SimulatedApplication implements Application {
     return this.#last?.header.beacon ?? GENESIS;
   }
   validators(height: number): ValidatorSet | undefined {
-    return height >= 1 && height <= this.height + 1 ? this.#init.validatorsAt(height) : undefined;
+    if (height < 1 || height > this.height + 1) return undefined;
+    return this.#set(height, (this.#states[height - 2] ?? START).next);
+  }
+
+  #set(height: number, powers: Powers): ValidatorSet {
+    return this.#init
+      .validatorsAt(height)
+      .map((validator) => ({ ...validator, power: powers.get(validator.account) ?? validator.power }))
+      .filter(({ power }) => power > 0n);
+  }
+
+  /** State after the next block with those transactions. */
+  #execute({ transactions }: Pick<Block, 'transactions'>): State {
+    const { root, afterNext: next } = this.#state;
+    const height = this.#states.length + 1;
+    const afterNext = new Map(next);
+    for (const change of transactions.map(parsePowerChange)) {
+      if (change === undefined) continue;
+      const before = afterNext.get(change.account);
+      afterNext.set(change.account, change.power);
+      const set = this.#set(height + 2, afterNext);
+      if (set.length > 0 && this.#init.allows?.(set) !== false) continue;
+      if (before === undefined) afterNext.delete(change.account);
+      else afterNext.set(change.account, before);
+    }
+    const powers = [...afterNext].map(([account, power]) => `${account} ${power}`).join();
+    const parts = [hashBytes(root), hashBytes(transactionsRoot(transactions)), Buffer.from(powers)];
+    return { root: domainHash('simulation/state', ...parts), next, afterNext };
   }
 
   #build(timeMs: bigint, proposer: AccountId, beaconProof: Uint8Array, transactions: Uint8Array[]): Block {
     const height = this.height + 1;
-    const root = transactionsRoot(transactions);
+    const state = this.#state;
     return {
       header: {
         network: this.#init.networkId,
@@ -65,14 +127,10 @@ export class SimulatedApplication implements Application {
         timeMs,
         previous: this.lastBlockId,
         proposer,
-        validatorsHash: validatorSetHash(this.#init.validatorsAt(height)),
-        nextValidatorsHash: validatorSetHash(this.#init.validatorsAt(height + 1)),
-        transactionsRoot: root,
-        stateRoot: domainHash(
-          'simulation/state',
-          hashBytes(this.#last?.header.stateRoot ?? ZERO_HASH),
-          hashBytes(root),
-        ),
+        validatorsHash: validatorSetHash(this.#set(height, state.next)),
+        nextValidatorsHash: validatorSetHash(this.#set(height + 1, state.afterNext)),
+        transactionsRoot: transactionsRoot(transactions),
+        stateRoot: this.#execute({ transactions }).root,
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
@@ -100,6 +158,7 @@ export class SimulatedApplication implements Application {
   async commit(block: Block, commit: Commit): Promise<void> {
     await this.#init.beforeCommit?.(block.header.height);
     if (block.header.height !== this.height + 1) throw new Error(`commit of ${block.header.height} at ${this.height}`);
+    this.#states.push(this.#execute(block));
     this.#init.chain.blocks.push({ block, commit });
   }
 

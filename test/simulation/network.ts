@@ -27,9 +27,14 @@ export interface NetworkCounts {
   lost: number;
   duplicated: number;
   reordered: number;
+  /** Took at least {@link LONG_DELAY_MS}. */
+  delayed: number;
   cut: number;
   rejected: number;
 }
+
+/** A message this late has missed most of a round's step. */
+const LONG_DELAY_MS = 100;
 
 type GossipHandler = (data: Uint8Array, from: PeerIdText) => void | Promise<void>;
 
@@ -48,7 +53,7 @@ interface Station {
 
 /** See the head of this file. */
 export class SimulatedNetwork {
-  readonly counts: NetworkCounts = { sent: 0, lost: 0, duplicated: 0, reordered: 0, cut: 0, rejected: 0 };
+  readonly counts: NetworkCounts = { sent: 0, lost: 0, duplicated: 0, delayed: 0, reordered: 0, cut: 0, rejected: 0 };
   weather: Weather;
   readonly #world: World;
   readonly #random: Random;
@@ -134,6 +139,7 @@ export class SimulatedNetwork {
       return;
     }
     const delayMs = this.#delay();
+    if (delayMs >= LONG_DELAY_MS) this.counts.delayed += 1;
     const link = `${from}>${to}`;
     const arrivalMs = this.#world.nowMs + delayMs;
     const lastMs = this.#lastArrivalMs.get(link) ?? 0;

@@ -77,6 +77,10 @@ export interface SimulatedNodeInit {
   readonly random: Random;
   readonly signer?: ConsensusSigner | undefined;
   validatorsAt(height: number): ValidatorSet;
+  /** See SimulatedApplicationInit. */
+  readonly allows?: (set: ValidatorSet) => boolean;
+  /** Transactions besides the one that every block has. */
+  readonly transactions?: (height: number) => Uint8Array[];
   readonly skewMs?: number;
   readonly diskDelayMs?: number;
   readonly parameters?: ConsensusInit['parameters'];
@@ -108,7 +112,7 @@ export class SimulatedNode {
     this.init = init;
     this.peer = init.name as PeerIdText;
     this.disk = new SimulatedDisk(init.world, init.random, init.diskDelayMs ?? 0);
-    this.chain = init.chain ?? { blocks: [] };
+    this.chain = init.chain ?? { blocks: [], states: [] };
     this.busy = init.busy ?? true;
   }
 
@@ -140,7 +144,11 @@ export class SimulatedNode {
       networkId: SIMULATED_NETWORK_ID,
       genesisTimeMs: 0n,
       validatorsAt,
-      transactions: () => [Buffer.from(`${name} ${this.#transactions++}`)],
+      ...(this.init.allows && { allows: this.init.allows }),
+      transactions: (height) => [
+        Buffer.from(`${name} ${this.#transactions++}`),
+        ...(this.init.transactions?.(height) ?? []),
+      ],
       hasWork: () => this.busy,
       beforeCommit: async (height) => {
         await this.beforeCommit?.(height);

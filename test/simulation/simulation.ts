@@ -5,7 +5,9 @@
  */
 import { decodeProposal, decodeVote } from '../../node/chain/block.ts';
 import type { Hash } from '../../node/chain/hash.ts';
+import { totalPower, type ValidatorSet } from '../../node/chain/validator-set.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
+import { powerChange } from './application.ts';
 import { Equivocator } from './byzantine.ts';
 import { SimulatedNetwork } from './network.ts';
 import { SimulatedNode, simulatedSigner, simulatedValidators } from './node.ts';
@@ -57,10 +59,15 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const maxFaulty = count === 4 ? 1 : 2;
   const equal = random.chance(0.7);
   const powers = Array.from({ length: count }, () => (equal ? 10n : BigInt(8 + random.below(5))));
-  const set = simulatedValidators(powers);
+  // Some honest ones wait outside: they follow, and vote once a block gives them power.
+  const reserves = random.below(3);
+  const everyone = simulatedValidators([...powers, ...Array.from({ length: reserves }, () => 0n)]);
   const network = new SimulatedNetwork(world, random.fork(), stormy(random));
   const faults: FaultCounts = {
     partitions: 0,
+    joins: 0,
+    leaves: 0,
+    powerChanges: 0,
     crashes: 0,
     tornTails: 0,
     twins: 0,
@@ -73,11 +80,20 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const decided = new Map<number, Hash>();
   let maxRound = 0;
 
-  const byzantine: ByzantineKind[] = powers.map(() => 'none');
+  const byzantine: ByzantineKind[] = everyone.map(() => 'none');
   const faulty = random.below(maxFaulty + 1) || (random.chance(0.5) ? maxFaulty : 0);
   for (let index = 0; index < faulty; index++) byzantine[random.below(count)] = random.pick(BYZANTINE_KINDS.slice(1));
 
-  const validatorsAt = () => set;
+  const validatorsAt = () => everyone;
+  const isFaulty = new Set(everyone.filter((_, index) => byzantine[index] !== 'none').map(({ account }) => account));
+  /** Who is faulty stays below a third in every set. */
+  const allows = (set: ValidatorSet) =>
+    totalPower(set.filter(({ account }) => isFaulty.has(account))) * 3n < totalPower(set);
+  const changes = random.pick([0, 0.3, 0.7]);
+  const changePowers = (stream: Random) => () => {
+    if (!stream.chance(changes)) return [];
+    return [powerChange(stream.pick(everyone).account, stream.chance(0.3) ? 0n : BigInt(6 + stream.below(10)))];
+  };
   const node = (index: number, name: string, honest: boolean) => {
     const skewMs = random.chance(0.3) ? random.below(80) - 40 : 0;
     if (skewMs !== 0) faults.skewedClocks += 1;
@@ -88,6 +104,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       random: random.fork(),
       signer: simulatedSigner(index + 1),
       validatorsAt,
+      allows,
+      transactions: changePowers(random.fork()),
       skewMs,
       diskDelayMs: random.pick([0, 2, 10]),
       busy: random.chance(0.7),
@@ -168,6 +186,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   checkChains(honest, violations);
 
   for (const [kind, number] of Object.entries(network.counts)) faults[kind] = number;
+  countSetChanges(honest[0], faults);
   for (const one of all) faults.tornTails += one.disk.tornTails;
   for (const { counts } of equivocators) faults.equivocations += counts.votes + counts.proposals;
   const result: SimulationResult = {
@@ -185,6 +204,22 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   options.onEnd?.(all);
   for (const one of all) if (one.running) one.crash();
   return result;
+}
+
+/** Counts who joined, left, or got other power, in the blocks of a node. */
+function countSetChanges({ application, height }: SimulatedNode, faults: FaultCounts): void {
+  const powersAt = (at: number) =>
+    new Map((application?.validators(at) ?? []).map(({ account, power }) => [account, power]));
+  let before = powersAt(1);
+  for (let at = 2; at <= height; at++) {
+    const powers = powersAt(at);
+    for (const [account, power] of powers) {
+      if (!before.has(account)) faults.joins += 1;
+      else if (before.get(account) !== power) faults.powerChanges += 1;
+    }
+    for (const account of before.keys()) if (!powers.has(account)) faults.leaves += 1;
+    before = powers;
+  }
 }
 
 function stormy(random: Random) {
