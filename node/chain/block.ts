@@ -24,6 +24,8 @@ const headerCodec = Struct({
   validatorsHash: hashCodec,
   nextValidatorsHash: hashCodec,
   transactionsRoot: hashCodec,
+  /** See `evidenceRoot` in evidence.ts. */
+  evidenceRoot: hashCodec,
   /** Root of the ledger state after this block. */
   stateRoot: hashCodec,
   /** Root of the weights that the state after this block calls current. */
@@ -42,6 +44,8 @@ const blockCodec = Struct({
   beaconProof: Bytes(BEACON_PROOF_BYTES),
   /** Encoded transactions, in the order of execution. */
   transactions: Vector(Bytes()),
+  /** Encoded evidence of equivocation that the block commits. */
+  evidence: Vector(Bytes()),
 });
 export type Block = CodecType<typeof blockCodec>;
 

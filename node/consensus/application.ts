@@ -4,6 +4,7 @@
  */
 import type { AccountId } from '../chain/account.ts';
 import type { Block, Commit } from '../chain/block.ts';
+import type { EquivocationEvidence } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { ValidatorSet } from '../chain/validator-set.ts';
 
@@ -15,6 +16,12 @@ export interface FinalizedBlock {
 
 /** Verdict on a proposed block. The reason is for logs and tests. */
 export type BlockVerdict = { readonly valid: true } | { readonly valid: false; readonly reason: string };
+
+/**
+ * Where evidence stands with the state machine: `new` may go into the next block; `known` is settled already, or its
+ * offender is out; `expired` is too old; `early` is of a height that this node has not come to.
+ */
+export type EvidenceStatus = 'new' | 'known' | 'expired' | 'early';
 
 /** The state machine under consensus. Heights count from 1; 0 is genesis. */
 export interface Application {
@@ -28,15 +35,27 @@ export interface Application {
   readonly beacon: Hash;
   /** Those who decide the block at `height` (any finalized height, or the next one). Undefined where not known. */
   validators(height: number): ValidatorSet | undefined;
-  /** Assembles and executes a block for `height + 1` from waiting transactions. Changes nothing. */
-  propose(input: { timeMs: bigint; proposer: AccountId; beaconProof: Uint8Array }): Promise<Block>;
+  /**
+   * Assembles and executes a block for `height + 1` from waiting transactions, and from `evidence` as far as it is `new`
+   * and fits. Changes nothing.
+   */
+  propose(input: {
+    timeMs: bigint;
+    proposer: AccountId;
+    beaconProof: Uint8Array;
+    evidence: readonly EquivocationEvidence[];
+  }): Promise<Block>;
   /**
    * Executes a proposed block for `height + 1` and compares every field of its header. Changes nothing. Consensus itself
-   * checks whose turn it was, the signature and the clock bound; this checks everything else, the beacon proof included.
+   * checks whose turn it was, the signature and the clock bound; this checks everything else, the beacon proof included,
+   * and that each piece of evidence in it is proven, `new` and there once. `decided`: a quorum
+   * has signed the block already, so that evidence about heights whose validators this node does not know is believed.
    */
-  validate(block: Block): Promise<BlockVerdict>;
+  validate(block: Block, options?: { readonly decided?: boolean }): Promise<BlockVerdict>;
   /** Makes a valid block with a verified commit final, durably, in one transaction. Resolves after fsync. */
   commit(block: Block, commit: Commit): Promise<void>;
+  /** Where evidence stands by the last finalized state; its signatures are not looked at. */
+  evidenceStatus(evidence: EquivocationEvidence): EvidenceStatus;
   /** A finalized block, for peers that are behind. */
   finalized(height: number): Promise<FinalizedBlock | undefined>;
   /** True when a proposer has something to put into a block before the empty-block interval is over. */

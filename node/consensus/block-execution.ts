@@ -4,6 +4,7 @@
  */
 import { beaconMessage } from '../chain/beacon.ts';
 import { type Block, blockId, encodeBlock, MAX_BLOCK_BYTES } from '../chain/block.ts';
+import type { EquivocationEvidence } from '../chain/evidence.ts';
 import { domainHash, type Hash } from '../chain/hash.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
 import type { Application, BlockVerdict, FinalizedBlock } from './application.ts';
@@ -49,13 +50,16 @@ export class BlockExecution {
     return this.#lane.idle();
   }
 
-  /** Executes a block of `height`, once for each distinct body. Undefined when the height is over. */
-  verdict(height: number, block: Block, encoded: Uint8Array): Promise<BlockVerdict | undefined> {
+  /**
+   * Executes a block of `height`, once for each distinct body. `decided`: a quorum has signed it. Undefined when the
+   * height is over.
+   */
+  verdict(height: number, block: Block, encoded: Uint8Array, decided = false): Promise<BlockVerdict | undefined> {
     const body = domainHash('alice/block-body/1', encoded);
     return this.#lane.run(async () => {
       if (height !== this.#height) return undefined;
       if (this.#verdicts.get(body) === true) return { valid: true };
-      const verdict = await this.#application.validate(block);
+      const verdict = await this.#application.validate(block, { decided });
       if (height === this.#height && this.#verdicts.size < MAX_VERDICTS) this.#verdicts.set(body, verdict.valid);
       return verdict;
     });
@@ -68,6 +72,7 @@ export class BlockExecution {
   build(
     height: number,
     signer: AccountSigner,
+    evidence: readonly EquivocationEvidence[],
     wanted: () => boolean,
   ): Promise<(EncodedBlock & { readonly id: Hash }) | undefined> {
     const application = this.#application;
@@ -77,7 +82,8 @@ export class BlockExecution {
       this.#beaconProof ??= signer.prove(beaconMessage(this.#networkId, height, application.beacon));
       const nowMs = BigInt(Math.floor(this.#clock.nowMs()));
       const timeMs = nowMs > application.lastTimeMs ? nowMs : application.lastTimeMs + 1n;
-      const block = await application.propose({ timeMs, proposer: signer.account, beaconProof: this.#beaconProof });
+      const beaconProof = this.#beaconProof;
+      const block = await application.propose({ timeMs, proposer: signer.account, beaconProof, evidence });
       const encoded = encodeBlock(block);
       if (encoded.length > MAX_BLOCK_BYTES)
         throw new OversizedBlockError(`the application built a block of ${encoded.length} bytes`);

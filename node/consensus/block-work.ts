@@ -3,6 +3,7 @@
  * built. Both end as an input of the core.
  */
 import { type Block, encodeProposal, type Proposal } from '../chain/block.ts';
+import type { EquivocationEvidence } from '../chain/evidence.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
 import type { BlockExecution } from './block-execution.ts';
 import type { Clock } from './clock.ts';
@@ -23,6 +24,8 @@ export interface BlockWorkComponents {
   readonly clockDriftMs: number;
   /** Height that is being decided. */
   height(): number;
+  /** Evidence that waits for a block. */
+  evidence(): readonly EquivocationEvidence[];
   /** Takes what the core has to know. */
   enqueue(queued: QueuedInput): void;
 }
@@ -64,9 +67,9 @@ export class BlockWork {
 
   /** Builds a block for a round of the present height. `wanted` is asked again when it is this block's turn. */
   async build(height: number, round: number, signer: AccountSigner, wanted: () => boolean): Promise<void> {
-    const { execution, blocks, logger, enqueue } = this.#components;
+    const { execution, blocks, evidence, logger, enqueue } = this.#components;
     try {
-      const built = await execution.build(height, signer, wanted);
+      const built = await execution.build(height, signer, evidence(), wanted);
       if (built === undefined) return;
       blocks.keepBlock(built.id, built);
       enqueue({ height, input: { type: 'value', round, value: built.id }, record: undefined });

@@ -16,6 +16,7 @@ import {
   type Proposal,
   type Vote,
 } from '../chain/block.ts';
+import { type EquivocationEvidence, equivocationEvidence } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import type { ValidatorSet } from '../chain/validator-set.ts';
@@ -32,6 +33,7 @@ import { HeightBlocks } from './height-blocks.ts';
 import { HeightTimers } from './height-timers.ts';
 import { InputQueue, type QueuedInput } from './input-queue.ts';
 import { Lane } from './lane.ts';
+import { LateVotes } from './late-votes.ts';
 import type { Logger } from './logger.ts';
 import { type Outgoing, type OwnMessage, OwnMessages } from './own-messages.ts';
 import { persistently } from './persistence.ts';
@@ -61,6 +63,8 @@ export interface EngineComponents {
   readonly application: Application;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Evidence that waits for a block of this node's. */
+  evidence(): readonly EquivocationEvidence[];
   /** Sends to all peers; must not throw. */
   publish(topic: 'proposals' | 'votes', data: Uint8Array): void;
 }
@@ -68,8 +72,8 @@ export interface EngineComponents {
 export interface EngineEvents {
   /** A block is final and durable. */
   finalized(finalized: FinalizedBlock): void;
-  /** A validator signed two different votes. */
-  evidence(first: Vote, second: Vote): void;
+  /** A validator of this height signed two different votes. */
+  evidence(evidence: EquivocationEvidence): void;
   /** A new height or a new round. */
   progress(height: number, round: number): void;
 }
@@ -113,6 +117,8 @@ export class Engine {
   /** Absent in an observer. */
   #own: OwnMessages | undefined;
   readonly #timers: HeightTimers;
+  /** Votes of heights that are over. */
+  readonly late = new LateVotes();
   #unsubscribeWork: (() => void) | undefined;
 
   constructor(init: EngineInit, components: EngineComponents, events: EngineEvents) {
@@ -129,6 +135,7 @@ export class Engine {
       logger: components.logger,
       clockDriftMs: init.parameters.clockDriftMs,
       height: () => this.#height,
+      evidence: () => components.evidence(),
       enqueue: (queued) => this.#enqueue(queued),
     });
     this.#account = init.signer?.account.account;
@@ -214,7 +221,7 @@ export class Engine {
     return this.#main.run(async () => {
       const { height } = finalized.block.header;
       if (!this.#running || height !== this.#height) return false;
-      const verdict = await this.#execution.verdict(height, finalized.block, encodeBlock(finalized.block));
+      const verdict = await this.#execution.verdict(height, finalized.block, encodeBlock(finalized.block), true);
       if (verdict === undefined) return false;
       if (!verdict.valid) throw new BlockRefusedError(`block ${height} has a quorum, but: ${verdict.reason}`);
       await this.#commit(finalized);
@@ -251,6 +258,7 @@ export class Engine {
 
   #enterHeight(height: number, mayVote: boolean): void {
     const { application, logger } = this.#components;
+    if (this.#height > 0) this.late.remember(this.#height, this.#core.votes, this.#validators);
     this.#height = height;
     this.#execution.enterHeight(height);
     this.#queue.clear();
@@ -381,7 +389,9 @@ export class Engine {
           this.#events.progress(height, effect.round);
           break;
         case 'evidence':
-          this.#notify(() => this.#events.evidence(effect.first, effect.second));
+          this.#notify(() =>
+            this.#events.evidence(equivocationEvidence(effect.first, effect.second, this.#validators)),
+          );
           break;
         case 'decide':
           decision = effect;

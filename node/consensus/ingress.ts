@@ -17,6 +17,7 @@ import {
   voteSignBytes,
 } from '../chain/block.ts';
 import { DecodeError } from '../chain/codec.ts';
+import { type EquivocationEvidence, equivocationEvidence } from '../chain/evidence.ts';
 import { Ignore, type PeerIdText, Reject } from '../network/interface.ts';
 import type { VerifySession } from './commit-verifier.ts';
 import { isProposalWanted } from './core/driver.ts';
@@ -35,10 +36,14 @@ const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 export interface IngressComponents {
   readonly engine: Pick<
     Engine,
-    'height' | 'core' | 'validators' | 'proposerOf' | 'isQueued' | 'submitVote' | 'submitProposal'
+    'height' | 'core' | 'late' | 'validators' | 'proposerOf' | 'isQueued' | 'submitVote' | 'submitProposal'
   >;
   readonly networkId: Uint8Array;
   readonly verify: VerifySession;
+  /** True when this evidence would be of use: worth the check of a signature. */
+  wantsEvidence(evidence: EquivocationEvidence): boolean;
+  /** A vote of a height that is over contradicts another; both signatures were checked. */
+  onEvidence(evidence: EquivocationEvidence): void;
   /** A peer spoke of a height that this node cannot be at: it may be behind. */
   onAhead(peer: PeerIdText, height: number): void;
 }
@@ -103,6 +108,10 @@ export class Ingress {
     const { engine, networkId, verify } = this.#components;
     const vote: Vote = decoded(decodeVote, data);
     if (vote.body.type >= VOTE_TYPES.length) throw new Reject('vote-type');
+    if (vote.body.height < engine.height) {
+      this.#lateVote(vote);
+      return;
+    }
     this.#checkHeight('votes', vote.body.height, data, from);
     const validator = engine.validators.find(({ account }) => account === vote.validator);
     if (validator === undefined) throw new Reject('not-a-validator');
@@ -113,6 +122,20 @@ export class Ingress {
     if (!verify(validator.sessionKey, voteSignBytes(networkId, vote.body), vote.signature))
       throw new Reject('signature');
     engine.submitVote(vote);
+  }
+
+  /** A vote of a height that is over matters only when it contradicts another: then others are to see it as well. */
+  #lateVote(vote: Vote): void {
+    const { engine, networkId, verify, wantsEvidence, onEvidence } = this.#components;
+    const known = engine.late.contradicted(vote);
+    if (known === undefined) throw new Ignore('old-height');
+    const evidence = equivocationEvidence(known.first, vote, known.validators);
+    if (!wantsEvidence(evidence)) throw new Ignore('old-height');
+    const validator = known.validators.find(({ account }) => account === vote.validator);
+    if (validator === undefined) throw new Ignore('old-height');
+    if (!verify(validator.sessionKey, voteSignBytes(networkId, vote.body), vote.signature))
+      throw new Reject('signature');
+    onEvidence(evidence);
   }
 
   #proposal(data: Uint8Array, from: PeerIdText): void {

@@ -85,7 +85,7 @@ export function replayLog(start: DriverState, records: readonly WalRecord[], acc
   const { round, step } = core.machine;
   // Timeouts of the present round run again from the start; older ones and older turns are over.
   const due = open.filter((effect) => {
-    if (effect.type === 'decide' || effect.type === 'vote') return true;
+    if (effect.type === 'decide' || effect.type === 'vote' || effect.type === 'evidence') return true;
     if (effect.type === 'getValue' || effect.type === 'propose') return effect.round === round && step === 'propose';
     return effect.type === 'scheduleTimeout' && effect.round === round;
   });

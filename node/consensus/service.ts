@@ -5,7 +5,7 @@
  * decides by itself. Both fetch finalized blocks from peers when they are behind.
  */
 import { EventEmitter } from 'node:events';
-import type { Vote } from '../chain/block.ts';
+import type { EquivocationEvidence } from '../chain/evidence.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { verifySession } from '../identity/signatures.ts';
 import {
@@ -29,6 +29,8 @@ import { type Clock, systemClock } from './clock.ts';
 import type { VerifySession } from './commit-verifier.ts';
 import type { DriverState } from './core/driver.ts';
 import { type ConsensusSigner, Engine } from './engine.ts';
+import { EvidencePool } from './evidence-pool.ts';
+import { EvidenceRelay } from './evidence-relay.ts';
 import { type ConsensusTopic, Ingress } from './ingress.ts';
 import type { Logger } from './logger.ts';
 import { type Directory, diskDirectory } from './storage.ts';
@@ -59,8 +61,8 @@ export interface ConsensusComponents {
 export interface ConsensusEvents {
   /** A block is final and durable, by consensus or by sync. In ascending order of height, each height once. */
   finalized: [FinalizedBlock];
-  /** A validator signed two different votes of one type for one height and round. */
-  evidence: [{ readonly first: Vote; readonly second: Vote }];
+  /** A validator signed two different votes of one type for one height and round; this node saw both. */
+  evidence: [EquivocationEvidence];
 }
 
 /** Where a node stands. */
@@ -91,6 +93,9 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
   readonly #ingress: Ingress;
   readonly #sync: BlockSync;
   readonly #pulseMs: number;
+  readonly #init: ConsensusInit;
+  readonly #directory: Directory;
+  #evidence: { readonly pool: EvidencePool; readonly relay: EvidenceRelay } | undefined;
   readonly #abort = new AbortController();
   #unsubscribe: (() => void)[] = [];
   #cancelPulse: (() => void) | undefined;
@@ -102,16 +107,24 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     super();
     const { application, logger, requests } = components;
     const { networkId, parameters, signer, verify = verifySession } = init;
+    this.#init = init;
     this.#components = components;
     this.#clock = components.clock ?? systemClock;
     this.#pulseMs = Math.min(MAX_PULSE_MS, Math.max(MIN_PULSE_MS, parameters.prevoteTimeoutMs));
     const directory = typeof init.directory === 'string' ? diskDirectory(init.directory) : init.directory;
+    this.#directory = directory;
     this.#engine = new Engine(
       { networkId, parameters, signer, directory },
-      { application, clock: this.#clock, logger, publish: (topic, data) => this.#publish(topic, data) },
       {
-        finalized: (finalized) => this.emit('finalized', finalized),
-        evidence: (first, second) => this.#onEvidence(first, second),
+        application,
+        clock: this.#clock,
+        logger,
+        evidence: () => this.#evidence?.pool.pending() ?? [],
+        publish: (topic, data) => this.#publish(topic, data),
+      },
+      {
+        finalized: (finalized) => this.#onFinalized(finalized),
+        evidence: (evidence) => this.#onEvidence(evidence),
         progress: () => this.#onProgress(),
       },
     );
@@ -119,6 +132,8 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
       engine: this.#engine,
       networkId,
       verify,
+      wantsEvidence: (evidence) => this.#evidence?.pool.wants(evidence) ?? false,
+      onEvidence: (evidence) => this.#onEvidence(evidence),
       onAhead: (peer) => this.#ask(peer),
     });
     this.#sync = new BlockSync({
@@ -134,8 +149,12 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
 
   /** Joins: replays the log, serves peers, follows gossip. Throws when the files cannot be opened. */
   async start(): Promise<void> {
-    const { application, gossip, requests } = this.#components;
+    const { application, gossip, logger, requests } = this.#components;
+    const { networkId, verify = verifySession } = this.#init;
     this.#running = true;
+    const pool = await EvidencePool.open(this.#directory, { application, logger, networkId, verify });
+    const relay = new EvidenceRelay({ pool, gossip, clock: this.#clock, logger });
+    this.#evidence = { pool, relay };
     await requests.handle(CATCH_UP_PROTOCOL, CATCH_UP_LIMITS, async (request) =>
       answerCatchUp(this.#engine, application.height, request),
     );
@@ -143,6 +162,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     await this.#engine.start();
     for (const topic of ['proposals', 'votes'] as const)
       this.#unsubscribe.push(gossip.subscribe(topic, (data, from) => this.#receive(topic, data, from)));
+    relay.start();
     this.#armPulse();
   }
 
@@ -153,9 +173,11 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#unsubscribe = [];
     this.#cancelPulse?.();
+    this.#evidence?.relay.stop();
     this.#abort.abort();
     await this.#sync.stop();
     await this.#engine.stop();
+    await this.#evidence?.pool.close();
   }
 
   /** What the core knows of the height that is being decided: for diagnosis and tests. */
@@ -193,10 +215,17 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
       );
   }
 
-  #onEvidence(first: Vote, second: Vote): void {
-    const { height, round, type } = first.body;
-    this.#components.logger.warn({ validator: first.validator, height, round, type }, 'consensus: equivocation');
-    this.emit('evidence', { first, second });
+  #onEvidence(evidence: EquivocationEvidence): void {
+    const { body, validator } = evidence.first;
+    const { height, round, type } = body;
+    this.#components.logger.warn({ validator, height, round, type }, 'consensus: equivocation');
+    this.#evidence?.relay.found(evidence);
+    this.emit('evidence', evidence);
+  }
+
+  #onFinalized(finalized: FinalizedBlock): void {
+    this.#evidence?.pool.settle();
+    this.emit('finalized', finalized);
   }
 
   /** Height or round changed: peers are asked only when that stops happening. */

@@ -37,6 +37,8 @@ export const TOPIC_LIMITS: Readonly<Record<Topic, TopicLimits>> = {
   proposals: { maxBytes: 1024 * 1024, concurrency: 2, maxQueued: 16, drop: 'oldest' },
   // Votes of a round are many and small, and the newest decide.
   votes: { maxBytes: 64 * 1024, concurrency: 8, maxQueued: 2048, drop: 'oldest' },
+  // Two votes each, and one piece about an offender is enough; what is dropped is sent again.
+  evidence: { maxBytes: 4 * 1024, concurrency: 1, maxQueued: 256, drop: 'newest' },
   // Announcements with up to 48 KiB of payload: 16 MiB at most wait.
   submissions: { maxBytes: 64 * 1024, concurrency: 4, maxQueued: 256, drop: 'newest' },
 };

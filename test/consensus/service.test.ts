@@ -10,7 +10,13 @@ import { blockId } from '../../node/chain/block.ts';
 import { verifyCommit } from '../../node/consensus/commit-verifier.ts';
 import { silentLogger } from '../../node/consensus/logger.ts';
 import { consensus } from '../../node/consensus/service.ts';
-import { accountSigner, sessionSigner, signaturesReady, verifyProof } from '../../node/identity/signatures.ts';
+import {
+  accountSigner,
+  sessionSigner,
+  signaturesReady,
+  verifyProof,
+  verifySession,
+} from '../../node/identity/signatures.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { type Chain, SimulatedApplication } from '../simulation/application.ts';
 import { SimulatedNetwork } from '../simulation/network.ts';
@@ -33,6 +39,7 @@ test('finalizes, stops, starts again, with signatures, commits and beacon proofs
     networkId: NETWORK,
     genesisTimeMs: 0n,
     validatorsAt: () => validators,
+    verify: verifySession,
     transactions: (height) => [Buffer.from(`transaction ${height}`)],
     hasWork: () => true,
   });
@@ -63,7 +70,7 @@ test('finalizes, stops, starts again, with signatures, commits and beacon proofs
     assert.ok(service.status.voting);
     await service.stop();
   }
-  assert.equal(readdirSync(folder).sort(), ['consensus.wal', 'signer.log']);
+  assert.equal(readdirSync(folder).sort(), ['consensus.wal', 'evidence.log', 'signer.log']);
   for (const [index, { block, commit }] of chain.blocks.entries()) {
     const height = index + 1;
     verifyCommit({ networkId: NETWORK, height, blockId: blockId(block.header), commit, validators });

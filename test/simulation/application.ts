@@ -1,12 +1,24 @@
 /**
  * A small replicated state machine: its state is the hash of all transactions so far, and who votes. A transaction
- * `power ACCOUNT NUMBER` in block H changes a validator's power from H + 2 on; 0 takes it out.
+ * `power ACCOUNT NUMBER` in block H changes a validator's power from H + 2 on; 0 takes it out. Evidence takes its
+ * offender out for good.
  */
 import type { AccountId } from '../../node/chain/account.ts';
 import { type Block, blockId, type Commit, nextBeacon, transactionsRoot } from '../../node/chain/block.ts';
+import { DecodeError } from '../../node/chain/codec.ts';
+import {
+  decodeEvidence,
+  type EquivocationEvidence,
+  encodeEvidence,
+  evidenceId,
+  evidenceRoot,
+  InvalidEvidenceError,
+  verifyEvidence,
+} from '../../node/chain/evidence.ts';
 import { domainHash, type Hash, hashBytes, ZERO_HASH } from '../../node/chain/hash.ts';
 import { type ValidatorSet, validatorSetHash } from '../../node/chain/validator-set.ts';
-import type { Application, BlockVerdict, FinalizedBlock } from '../../node/consensus/application.ts';
+import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../../node/consensus/application.ts';
+import type { VerifySession } from '../../node/consensus/commit-verifier.ts';
 
 /** Powers that transactions have set, by account. */
 type Powers = ReadonlyMap<AccountId, bigint>;
@@ -16,10 +28,15 @@ interface State {
   readonly root: Hash;
   readonly next: Powers;
   readonly afterNext: Powers;
+  /** Who was found guilty. */
+  readonly out: ReadonlySet<AccountId>;
 }
 
 const GENESIS = domainHash('simulation/genesis');
-const START: State = { root: ZERO_HASH, next: new Map(), afterNext: new Map() };
+const START: State = { root: ZERO_HASH, next: new Map(), afterNext: new Map(), out: new Set() };
+
+/** Evidence about older heights is not taken. */
+export const SIMULATED_EVIDENCE_AGE = 40;
 
 /** What survives crashes of the process. */
 export interface Chain {
@@ -36,6 +53,7 @@ export interface SimulatedApplicationInit {
   validatorsAt(height: number): ValidatorSet;
   /** Changes of power that would make this set are left out: more than the network is to bear. Default: none. */
   allows?(set: ValidatorSet): boolean;
+  readonly verify: VerifySession;
   /** Transactions that wait; each run of `propose` takes what it gets. */
   transactions(height: number): Uint8Array[];
   hasWork(): boolean;
@@ -99,12 +117,17 @@ export class SimulatedApplication implements Application {
   }
 
   /** State after the next block with those transactions. */
-  #execute({ transactions }: Pick<Block, 'transactions'>): State {
+  #execute({ transactions, evidence }: Pick<Block, 'transactions' | 'evidence'>): State {
     const { root, afterNext: next } = this.#state;
     const height = this.#states.length + 1;
     const afterNext = new Map(next);
+    const out = new Set(this.#state.out);
+    for (const { first } of evidence.map(decodeEvidence)) {
+      out.add(first.validator);
+      afterNext.set(first.validator, 0n);
+    }
     for (const change of transactions.map(parsePowerChange)) {
-      if (change === undefined) continue;
+      if (change === undefined || out.has(change.account)) continue;
       const before = afterNext.get(change.account);
       afterNext.set(change.account, change.power);
       const set = this.#set(height + 2, afterNext);
@@ -114,10 +137,42 @@ export class SimulatedApplication implements Application {
     }
     const powers = [...afterNext].map(([account, power]) => `${account} ${power}`).join();
     const parts = [hashBytes(root), hashBytes(transactionsRoot(transactions)), Buffer.from(powers)];
-    return { root: domainHash('simulation/state', ...parts), next, afterNext };
+    return { root: domainHash('simulation/state', ...parts), next, afterNext, out };
   }
 
-  #build(timeMs: bigint, proposer: AccountId, beaconProof: Uint8Array, transactions: Uint8Array[]): Block {
+  evidenceStatus({ first }: EquivocationEvidence): EvidenceStatus {
+    const { height } = first.body;
+    if (height > this.height + 1) return 'early';
+    if (this.#state.out.has(first.validator)) return 'known';
+    return height < this.height - SIMULATED_EVIDENCE_AGE ? 'expired' : 'new';
+  }
+
+  /** Why a block's evidence is not to be accepted. */
+  #evidenceFault(block: Block): string | undefined {
+    const { networkId, verify } = this.#init;
+    const ids = new Set<Hash>();
+    try {
+      for (const evidence of block.evidence.map(decodeEvidence)) {
+        const status = this.evidenceStatus(evidence);
+        if (status !== 'new') return `evidence that is ${status}`;
+        if (ids.has(evidenceId(evidence))) return 'evidence twice';
+        ids.add(evidenceId(evidence));
+        const validators = this.validators(evidence.first.body.height) ?? [];
+        verifyEvidence(evidence, { networkId, validators, verify });
+      }
+      return undefined;
+    } catch (error) {
+      if (error instanceof DecodeError || error instanceof InvalidEvidenceError) return error.message;
+      throw error;
+    }
+  }
+
+  #build(
+    { timeMs, proposer }: Pick<Block['header'], 'timeMs' | 'proposer'>,
+    beaconProof: Uint8Array,
+    transactions: Uint8Array[],
+    evidence: Uint8Array[],
+  ): Block {
     const height = this.height + 1;
     const state = this.#state;
     return {
@@ -130,26 +185,36 @@ export class SimulatedApplication implements Application {
         validatorsHash: validatorSetHash(this.#set(height, state.next)),
         nextValidatorsHash: validatorSetHash(this.#set(height + 1, state.afterNext)),
         transactionsRoot: transactionsRoot(transactions),
-        stateRoot: this.#execute({ transactions }).root,
+        evidenceRoot: evidenceRoot(evidence),
+        stateRoot: this.#execute({ transactions, evidence }).root,
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
       },
       beaconProof,
       transactions,
+      evidence,
     };
   }
 
-  async propose(input: { timeMs: bigint; proposer: AccountId; beaconProof: Uint8Array }): Promise<Block> {
+  async propose(input: {
+    timeMs: bigint;
+    proposer: AccountId;
+    beaconProof: Uint8Array;
+    evidence: readonly EquivocationEvidence[];
+  }): Promise<Block> {
     await this.#init.work?.();
-    return this.#build(input.timeMs, input.proposer, input.beaconProof, this.#init.transactions(this.height + 1));
+    const evidence = input.evidence.filter((piece) => this.evidenceStatus(piece) === 'new').map(encodeEvidence);
+    return this.#build(input, input.beaconProof, this.#init.transactions(this.height + 1), evidence);
   }
 
   async validate(block: Block): Promise<BlockVerdict> {
     this.validated += 1;
     await this.#init.work?.();
     if (block.header.timeMs <= this.lastTimeMs) return { valid: false, reason: 'time does not advance' };
-    const again = this.#build(block.header.timeMs, block.header.proposer, block.beaconProof, block.transactions);
+    const fault = this.#evidenceFault(block);
+    if (fault !== undefined) return { valid: false, reason: fault };
+    const again = this.#build(block.header, block.beaconProof, block.transactions, block.evidence);
     return blockId(again.header) === blockId(block.header)
       ? { valid: true }
       : { valid: false, reason: 'header differs' };

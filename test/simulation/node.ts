@@ -144,6 +144,7 @@ export class SimulatedNode {
       networkId: SIMULATED_NETWORK_ID,
       genesisTimeMs: 0n,
       validatorsAt,
+      verify: this.init.verify ?? verifySeal,
       ...(this.init.allows && { allows: this.init.allows }),
       transactions: (height) => [
         Buffer.from(`${name} ${this.#transactions++}`),

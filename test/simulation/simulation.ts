@@ -3,7 +3,9 @@
  * everybody honest comes back. Safety must hold always, progress must return after healing. The same seed gives the same
  * run.
  */
+import type { AccountId } from '../../node/chain/account.ts';
 import { decodeProposal, decodeVote } from '../../node/chain/block.ts';
+import { decodeEvidence, evidenceId } from '../../node/chain/evidence.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import { totalPower, type ValidatorSet } from '../../node/chain/validator-set.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
@@ -184,6 +186,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const target = Math.max(...honest.map(({ height }) => height)) + HEIGHTS_AFTER_HEALING;
   const live = await world.runUntil(() => honest.every(({ height }) => height >= target), LIVENESS_LIMIT_MS);
   checkChains(honest, violations);
+  faults.evidenceCommitted = checkEvidence(honest[0], isFaulty, violations);
 
   for (const [kind, number] of Object.entries(network.counts)) faults[kind] = number;
   countSetChanges(honest[0], faults);
@@ -204,6 +207,19 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   options.onEnd?.(all);
   for (const one of all) if (one.running) one.crash();
   return result;
+}
+
+/** Evidence in the chain blames nobody honest, and each offence once. Returns how much there is. */
+function checkEvidence({ chain }: SimulatedNode, isFaulty: ReadonlySet<AccountId>, violations: string[]): number {
+  const seen = new Set<Hash>();
+  for (const evidence of chain.blocks.flatMap(({ block }) => block.evidence.map(decodeEvidence))) {
+    const id = evidenceId(evidence);
+    if (seen.has(id)) violations.push(`evidence ${id} is in the chain twice`);
+    if (!isFaulty.has(evidence.first.validator))
+      violations.push(`${evidence.first.validator} is honest and was blamed`);
+    seen.add(id);
+  }
+  return seen.size;
 }
 
 /** Counts who joined, left, or got other power, in the blocks of a node. */

@@ -228,8 +228,8 @@ export const CONSENSUS_MUTANTS: readonly Mutant[] = [
   {
     name: 'what was decided is forgotten over a restart',
     file: REPLAY,
-    find: "if (effect.type === 'decide' || effect.type === 'vote') return true;",
-    replace: "if (effect.type === 'vote') return true;",
+    find: "if (effect.type === 'decide' || effect.type === 'vote' || effect.type === 'evidence') return true;",
+    replace: "if (effect.type === 'vote' || effect.type === 'evidence') return true;",
   },
   {
     name: 'signatures of votes are not checked',

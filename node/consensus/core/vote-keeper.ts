@@ -112,6 +112,13 @@ function futureRounds(keeper: VoteKeeper, validator: AccountId, currentRound: nu
   return rounds.sort((a, b) => a - b);
 }
 
+/** The first vote of the same validator, round and type, when it is for something else. */
+export function contradicted(keeper: VoteKeeper, vote: Vote): Vote | undefined {
+  const type = typeOf(vote);
+  const first = type && tallyOf(keeper, vote.body.round, type).first.get(vote.validator);
+  return first?.body.blockId === vote.body.blockId ? undefined : first;
+}
+
 /** True when the keeper would do something with the vote: worth the check of a signature. */
 export function isWanted(keeper: VoteKeeper, vote: Vote, currentRound: number): boolean {
   const type = typeOf(vote);
