@@ -17,11 +17,18 @@ import {
   nextBeacon,
   transactionsRoot,
 } from '../chain/block.ts';
+import {
+  type EquivocationEvidence,
+  encodeEvidence,
+  evidenceRoot,
+  MAX_EVIDENCE_BYTES,
+  MAX_EVIDENCE_PER_BLOCK,
+} from '../chain/evidence.ts';
 import { type Genesis, genesisHash, networkId } from '../chain/genesis.ts';
 import type { Hash } from '../chain/hash.ts';
 import { decodeTransaction, transactionId } from '../chain/transaction.ts';
 import { type ValidatorSet, validatorSetHash } from '../chain/validator-set.ts';
-import type { Application, BlockVerdict, FinalizedBlock } from '../consensus/application.ts';
+import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../consensus/application.ts';
 import { verifyProof } from '../identity/signatures.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
@@ -40,11 +47,12 @@ import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
 import { StoreDamagedError } from '../store/errors.ts';
 import type { EventCursor, StoredEvent } from '../store/event-log.ts';
 import type { Store, StoredReceipt } from '../store/store.ts';
+import { evidenceStatus, proveEvidence, readEvidence } from './block-evidence.ts';
 import { ledgerJson } from './ledger-json.ts';
 import { loadState } from './load-state.ts';
 
-/** Bytes of a block that are no transactions: header, beacon proof, length prefixes, with room to spare. */
-const BLOCK_OVERHEAD_BYTES = 1024;
+/** Bytes of a block that are no transactions: header, beacon proof, evidence, length prefixes, with room to spare. */
+const BLOCK_OVERHEAD_BYTES = 1024 + MAX_EVIDENCE_PER_BLOCK * MAX_EVIDENCE_BYTES;
 
 /** Executed blocks that wait to be made final: one per consensus round, and rounds beyond a few are rare. */
 const MAX_EXECUTED_BLOCKS = 8;
@@ -180,23 +188,30 @@ export class Blockchain implements Application {
     return this.#knownSet?.set;
   }
 
-  async propose(input: { timeMs: bigint; proposer: AccountId; beaconProof: Uint8Array }): Promise<Block> {
+  async propose(input: {
+    timeMs: bigint;
+    proposer: AccountId;
+    beaconProof: Uint8Array;
+    evidence?: readonly EquivocationEvidence[];
+  }): Promise<Block> {
     const output = this.#beaconOutput(input.proposer, input.beaconProof);
     if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
     const beacon = nextBeacon(this.beacon, output);
     const waiting = this.#mempool.select(MAX_BLOCK_BYTES - BLOCK_OVERHEAD_BYTES);
     const execution = { height: this.height + 1, timeMs: input.timeMs, beacon, proposer: input.proposer };
-    const executed = buildBlock(this.#state, { ...execution, transactions: waiting });
+    const offered = input.evidence?.slice(0, MAX_EVIDENCE_PER_BLOCK) ?? [];
+    const executed = buildBlock(this.#state, { ...execution, transactions: waiting, evidence: offered });
     const included = new Set(executed.included);
     const transactions = waiting.filter((signed) => included.has(signed)).map(({ encoded }) => encoded);
-    const header = this.#header(execution, transactions, executed.state);
+    const evidence = executed.evidence.map(encodeEvidence);
+    const header = this.#header(execution, { transactions, evidence }, executed.state);
     this.#remember(blockId(header), executed);
-    return { header, beaconProof: input.beaconProof, transactions };
+    return { header, beaconProof: input.beaconProof, transactions, evidence };
   }
 
-  async validate(block: Block): Promise<BlockVerdict> {
+  async validate(block: Block, { decided = false }: { readonly decided?: boolean } = {}): Promise<BlockVerdict> {
     try {
-      await this.#execute(block);
+      await this.#execute(block, decided);
       return { valid: true };
     } catch (error) {
       if (error instanceof InvalidBlockError) return { valid: false, reason: error.message };
@@ -206,7 +221,7 @@ export class Blockchain implements Application {
 
   /** See {@link Application.commit}. Throws {@link InvalidBlockError} for a block that `validate` would refuse. */
   async commit(block: Block, commit: Commit): Promise<void> {
-    const executed = await this.#execute(block);
+    const executed = await this.#execute(block, true);
     const id = blockId(block.header);
     const { state, receipts, events, changes } = executed;
     const { validatorsHash, nextValidatorsHash } = block.header;
@@ -223,6 +238,10 @@ export class Blockchain implements Application {
     const event: BlockEvent = { height: block.header.height, id, header: block.header, state, receipts, events };
     for (const listener of [...this.#blockListeners]) this.#call(() => listener(event));
     this.#announceWork();
+  }
+
+  evidenceStatus(evidence: EquivocationEvidence): EvidenceStatus {
+    return evidenceStatus(this.#state, evidence);
   }
 
   async finalized(height: number): Promise<FinalizedBlock | undefined> {
@@ -311,7 +330,8 @@ export class Blockchain implements Application {
       if (block === undefined) throw new StoreDamagedError(`block ${height} is missing`);
       const { timeMs, beacon, proposer } = block.header;
       const transactions = block.transactions.map(identify);
-      state = executeBlock(state, { height, timeMs, beacon, proposer, transactions }).state;
+      const evidence = readEvidence(block.evidence);
+      state = executeBlock(state, { height, timeMs, beacon, proposer, transactions, evidence }).state;
       await nextTurn();
     }
     return state;
@@ -343,7 +363,7 @@ export class Blockchain implements Application {
   /** Header of the next block with those contents. */
   #header(
     block: { readonly timeMs: bigint; readonly beacon: Hash; readonly proposer: AccountId },
-    transactions: readonly Uint8Array[],
+    { transactions, evidence }: Pick<Block, 'transactions' | 'evidence'>,
     after: LedgerState,
   ): Header {
     return {
@@ -355,6 +375,7 @@ export class Blockchain implements Application {
       validatorsHash: validatorSetHash(this.#state.nextValidators),
       nextValidatorsHash: validatorSetHash(this.#state.afterNextValidators),
       transactionsRoot: transactionsRoot(transactions),
+      evidenceRoot: evidenceRoot(evidence),
       stateRoot: after.root,
       modelRoot: after.modelRoot,
       trainingRound: after.round.round,
@@ -362,13 +383,21 @@ export class Blockchain implements Application {
     };
   }
 
-  /** Executes a block, or finds the result of having done so. Throws {@link InvalidBlockError}. */
-  async #execute(block: Block): Promise<ExecutedBlock> {
+  /**
+   * Executes a block, or finds the result of having done so. `decided`: see {@link Application.validate}. Throws
+   * {@link InvalidBlockError}.
+   */
+  async #execute(block: Block, decided: boolean): Promise<ExecutedBlock> {
     const id = blockId(block.header);
-    // The header binds the transactions by their root, and the beacon binds the proof's output; the proof itself and
-    // the transactions given here could still be others, so only a result for these very ones is taken.
+    // The header binds transactions and evidence by their roots, and the beacon binds the proof's output; the proof itself
+    // and the contents given here could still be others, so only a result for these very ones is taken.
     const known = this.#executed.get(id);
-    if (known !== undefined && block.header.transactionsRoot === transactionsRoot(block.transactions)) {
+    const { transactionsRoot: root, evidenceRoot: evidenceHash } = block.header;
+    if (
+      known !== undefined &&
+      root === transactionsRoot(block.transactions) &&
+      evidenceHash === evidenceRoot(block.evidence)
+    ) {
       const output = this.#beaconOutput(block.header.proposer, block.beaconProof);
       if (output !== undefined) return known;
     }
@@ -383,15 +412,13 @@ export class Blockchain implements Application {
     }
     const output = this.#beaconOutput(header.proposer, block.beaconProof);
     if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
+    const evidence = readEvidence(block.evidence);
+    proveEvidence(evidence, this.networkId, (height) => this.validators(height), decided);
     const transactions = await this.#verified(block.transactions);
     if (this.#state !== base) throw new InvalidBlockError('another block was finalized meanwhile');
     const { timeMs, beacon, proposer } = header;
-    const executed = executeBlock(base, { height: header.height, timeMs, beacon, proposer, transactions });
-    const expected = this.#header(
-      { timeMs, beacon: nextBeacon(this.beacon, output), proposer },
-      block.transactions,
-      executed.state,
-    );
+    const executed = executeBlock(base, { height: header.height, timeMs, beacon, proposer, transactions, evidence });
+    const expected = this.#header({ timeMs, beacon: nextBeacon(this.beacon, output), proposer }, block, executed.state);
     const difference = differentField(header, expected);
     if (difference !== undefined) {
       throw new InvalidBlockError(`${difference} is ${show(header[difference])}, not ${show(expected[difference])}`);

@@ -19,7 +19,7 @@ export type BlockVerdict = { readonly valid: true } | { readonly valid: false; r
 
 /**
  * Where evidence stands with the state machine: `new` may go into the next block; `known` is settled already, or its
- * offender is out; `expired` is too old; `early` is of a height that this node has not come to.
+ * offender is out; `expired` is too old; `early` is of a height that is not over for this node.
  */
 export type EvidenceStatus = 'new' | 'known' | 'expired' | 'early';
 

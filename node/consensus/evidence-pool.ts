@@ -75,7 +75,7 @@ export class EvidencePool {
     return this.#objection(evidence) === undefined;
   }
 
-  /** Takes evidence that is new. `proven`: its signatures were checked. It is on disk a moment later. */
+  /** Takes evidence that is new, or will be with the next block. `proven`: its signatures were checked. It is on disk a moment later. */
   add(evidence: EquivocationEvidence, proven: boolean): EvidenceOutcome {
     const outcome = this.#take(evidence, proven);
     if (outcome !== 'taken') return outcome;
@@ -91,7 +91,7 @@ export class EvidencePool {
     return outcome;
   }
 
-  /** What a proposer puts into its block: the oldest offences first. */
+  /** What a proposer offers for its block: the oldest offences first. */
   pending(): EquivocationEvidence[] {
     return [...this.#pending.values()].sort((a, b) => a.first.body.height - b.first.body.height);
   }
@@ -99,8 +99,10 @@ export class EvidencePool {
   /** Lets go of what a block has settled or time has. Call after each block. */
   settle(): void {
     const before = this.#pending.size;
-    for (const [id, evidence] of this.#pending)
-      if (this.#components.application.evidenceStatus(evidence) !== 'new') this.#pending.delete(id);
+    for (const [id, evidence] of this.#pending) {
+      const status = this.#components.application.evidenceStatus(evidence);
+      if (status === 'known' || status === 'expired') this.#pending.delete(id);
+    }
     if (this.#pending.size === before) return;
     this.#write(async () => {
       const content = Buffer.concat(this.pending().map((evidence) => frame(encodeEvidence(evidence))));
@@ -130,8 +132,11 @@ export class EvidencePool {
     const height = evidence.first.body.height;
     if (known.length >= MAX_PENDING_PER_OFFENDER || known.some((other) => other.first.body.height === height))
       return 'duplicate';
-    const status = this.#components.application.evidenceStatus(evidence);
-    if (status !== 'new') return status;
+    const { application } = this.#components;
+    const status = application.evidenceStatus(evidence);
+    // What was seen at the height that is being decided waits for the next one.
+    const soon = status === 'early' && application.validators(height) !== undefined;
+    if (status !== 'new' && !soon) return status;
     return this.#pending.size >= MAX_PENDING_EVIDENCE ? 'full' : undefined;
   }
 

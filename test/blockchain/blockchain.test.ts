@@ -59,6 +59,7 @@ test('a block with any field changed is refused with a reason', async () => {
     validatorsHash: { ...header, validatorsHash: flip },
     nextValidatorsHash: { ...header, nextValidatorsHash: flip },
     transactionsRoot: { ...header, transactionsRoot: flip },
+    evidenceRoot: { ...header, evidenceRoot: flip },
     stateRoot: { ...header, stateRoot: flip },
     modelRoot: { ...header, modelRoot: flip },
     trainingRound: { ...header, trainingRound: 2 },

@@ -199,6 +199,25 @@ test('pool: what waits survives a crash, what is settled does not come back', as
   assert.is((await poolOn(disk)).size, 3);
 });
 
+test('pool: what is early waits if its validators are known, and is refused otherwise', async () => {
+  let status: EvidenceStatus = 'early';
+  const pool = await poolOn(newDisk(), () => status);
+  assert.is(pool.add(proof(1, 5), false), 'taken');
+  pool.settle();
+  assert.is(pool.size, 1);
+  status = 'known';
+  pool.settle();
+  assert.is(pool.size, 0);
+  status = 'early';
+  const unknowing = await EvidencePool.open(newDisk().open(), {
+    application: { evidenceStatus: () => status, validators: () => undefined },
+    logger: silentLogger,
+    networkId: SIMULATED_NETWORK_ID,
+    verify: verifySeal,
+  });
+  assert.is(unknowing.add(proof(1, 5), true), 'early');
+});
+
 test('pool: a torn end of its file costs the last piece at most', async () => {
   for (let seed = 1; seed <= 20; seed++) {
     const disk = new SimulatedDisk(new World(0), seededRandom(seed), 0);
@@ -237,7 +256,7 @@ test('pool: forged evidence is wrong, whatever the state machine would say of it
   assert.is(pool.add({ ...good, first: { ...good.first, signature: new Uint8Array(64) } }, false), 'wrong');
   assert.is(pool.add({ ...good, totalPower: 41n }, false), 'wrong');
   assert.is(pool.size, 0);
-  for (const status of ['known', 'expired', 'early'] as const)
+  for (const status of ['known', 'expired'] as const)
     assert.is((await poolOn(newDisk(), () => status)).add(good, false), status);
 });
 

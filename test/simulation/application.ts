@@ -142,7 +142,7 @@ export class SimulatedApplication implements Application {
 
   evidenceStatus({ first }: EquivocationEvidence): EvidenceStatus {
     const { height } = first.body;
-    if (height > this.height + 1) return 'early';
+    if (height > this.height) return 'early';
     if (this.#state.out.has(first.validator)) return 'known';
     return height < this.height - SIMULATED_EVIDENCE_AGE ? 'expired' : 'new';
   }
