@@ -68,6 +68,35 @@ test('restart: one validator ends in order and starts again', () =>
     await victim.start();
   }));
 
+test('byzantine: one of four contradicts itself; evidence is on the chain, its weight is gone, its key is out', async () => {
+  const network = await ValidatorNetwork.create(4);
+  try {
+    const [, cheat] = network.validators;
+    const honest = others(network, cheat);
+    await Promise.all([
+      ...honest.map((validator) => validator.start()),
+      cheat.start({ ALICE_TEST_ADVERSARY: 'equivocate' }),
+    ]);
+    const { account } = cheat.identity;
+    const blamed = () => [...network.blocks.values()].filter(({ accused }) => accused.length > 0);
+    await network.until('evidence in a block', () => blamed().length > 0, START_MS);
+    const [{ height }] = blamed();
+    await network.progress(6, RECOVERY_MS, honest);
+    assert.equal(
+      blamed().map((block) => [block.height, block.accused]),
+      [[height, [account]]],
+      'once, and nobody else',
+    );
+    const accountsAfter = (at: number) => network.blocks.get(at)?.validators.map(([member]) => member) ?? [];
+    assert.ok(accountsAfter(height).includes(account), 'it still decides the next block');
+    assert.not(accountsAfter(height + 1).includes(account), 'and none after that');
+    assert.is(accountsAfter(height + 5).length, 3);
+    assert.equal(network.disagreements, []);
+  } finally {
+    await network.destroy();
+  }
+});
+
 test('two of four gone: nothing becomes final; with one of them back it goes on', () =>
   disturbed(async (victim, network) => {
     const [first] = network.validators;

@@ -7,6 +7,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 import { stopSignal } from '../../node/api/parent-link.ts';
 import { blockId } from '../../node/chain/block.ts';
+import { decodeEvidence } from '../../node/chain/evidence.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadIdentity } from '../../node/identity/identity.ts';
@@ -23,8 +24,8 @@ export type ValidatorReport =
       readonly stateRoot: string;
       /** Account and power of those who decide the block after it. */
       readonly validators: readonly (readonly [account: string, power: string])[];
-      /** Pieces of evidence in the block. */
-      readonly evidence: number;
+      /** Whom the evidence in the block accuses. */
+      readonly accused: readonly string[];
     };
 
 /** What the test tells the process: end all connections and let no new one come about, or behave again. */
@@ -77,7 +78,7 @@ node.blockchain.onBlock(({ height, header, state }) => {
     id: blockId(header),
     stateRoot: header.stateRoot,
     validators: state.nextValidators.map(({ account, power }) => [account, power.toString()] as const),
-    evidence: 0,
+    accused: node.store.block(height)?.block.evidence.map((bytes) => decodeEvidence(bytes).first.validator) ?? [],
   });
 });
 report({ type: 'ready', height: node.blockchain.height });
