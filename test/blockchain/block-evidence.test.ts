@@ -1,6 +1,7 @@
 /** Evidence in blocks of the real chain: what may be there, what not, and what it does. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { proveEvidence } from '../../node/blockchain/block-evidence.ts';
 import type { Blockchain } from '../../node/blockchain/blockchain.ts';
 import { beaconMessage } from '../../node/chain/beacon.ts';
 import { type Block, blockId, type Commit, type Vote, type VoteBody, voteSignBytes } from '../../node/chain/block.ts';
@@ -131,6 +132,19 @@ function stranger(chain: Blockchain): Pick<EquivocationEvidence, 'first' | 'seco
   const validator = testSigner(9).account;
   return { first: { ...first, validator }, second: { ...second, validator } };
 }
+
+test('evidence about a height whose validators are not known: believed in a decided block only', async () => {
+  const chain = open();
+  await commit(chain, await propose(chain));
+  const evidence = [proof(chain, 2, 1)];
+  const forged = [{ ...evidence[0], power: 1n }];
+  const unknown = () => undefined;
+  const known = (height: number) => chain.validators(height);
+  assert.throws(() => proveEvidence(evidence, chain.networkId, unknown, false), /not known/);
+  proveEvidence(forged, chain.networkId, unknown, true);
+  proveEvidence(evidence, chain.networkId, known, false);
+  assert.throws(() => proveEvidence(forged, chain.networkId, known, true), /stated power/);
+});
 
 test('a header names evidence, so that a block cannot lose or gain any', async () => {
   const chain = open();

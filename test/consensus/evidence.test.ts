@@ -101,18 +101,21 @@ test('a second vote that comes after its height is over is evidence all the same
 });
 
 test('one node that saw both votes is enough, also when it is gone afterwards', async () => {
-  const { honest, network, world, reach } = await threeAndKey();
-  network.join('v4' as PeerIdText);
-  const height = honest[0].height + 1;
+  const { nodes, network, world, reach } = testNetwork({ powers: Array.from({ length: 7 }, () => 10n) });
+  const honest = nodes.slice(0, 6);
+  const witness = honest[1];
+  const rest = honest.filter((node) => node !== witness);
+  startAll(honest);
+  assert.ok(await reach(3, 30_000, honest));
+  const cheat = network.join('v7' as PeerIdText);
+  const height = witness.height + 1;
   for (const blockId of [X, Y])
-    network.sendTo('v4' as PeerIdText, 'v2' as PeerIdText, 'votes', encodeVote(signed(4, { height, blockId })));
-  assert.ok(await world.runUntil(() => honest[1].evidence.length > 0, 5_000));
+    network.sendTo(cheat.peer, witness.peer, 'votes', encodeVote(signed(7, { height, blockId })));
+  assert.ok(await world.runUntil(() => witness.evidence.length > 0, 5_000));
   await world.run(10);
-  honest[1].crash();
-  await world.run(1_000);
-  void honest[1].start();
-  assert.ok(await reach(honest[0].height + 4, 20_000, honest));
-  for (const node of honest) assert.is(committed(node).length, 1);
+  witness.crash();
+  assert.ok(await reach(height + 12, 60_000, rest));
+  for (const node of rest) assert.is(committed(node).length, 1);
 });
 
 test('gossip: forged evidence is rejected, what is known or early is ignored, what is new is passed on', async () => {

@@ -1,12 +1,5 @@
 /** Faults that a test or a simulated seed must catch: each takes one safeguard out of consensus. */
-
-/** One change of one file: `find` must occur exactly once. */
-export interface Mutant {
-  readonly name: string;
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
+import type { Mutant } from './mutant.ts';
 
 const MACHINE = 'node/consensus/core/state-machine.ts';
 const KEEPER = 'node/consensus/core/vote-keeper.ts';
@@ -234,8 +227,8 @@ export const CONSENSUS_MUTANTS: readonly Mutant[] = [
   {
     name: 'signatures of votes are not checked',
     file: INGRESS,
-    find: 'if (!verify(validator.sessionKey, voteSignBytes(networkId, vote.body), vote.signature))',
-    replace: 'if (verify === undefined)',
+    find: "if (!verify(validator.sessionKey, voteSignBytes(networkId, vote.body), vote.signature))\n      throw new Reject('signature');\n    engine",
+    replace: 'engine',
   },
   {
     name: 'messages of the next height are dropped, and no peer is asked',

@@ -1,7 +1,8 @@
 /**
- * `node tools/run.js tools/mutants/mutants.ts [--only WORD] [--seeds N] [--json]`: takes one safeguard after the other
- * out of a copy of the project and runs the tests of consensus, then N simulated seeds (default 60), until something
- * fails. Prints a table of what caught what. Exit code 0 when every mutant is caught, 1 otherwise, 2 on wrong usage.
+ * `npm run mutants -- [--only WORD] [--from N] [--to N] [--seeds N] [--json]`: takes one safeguard after the other out of
+ * a copy of the project and runs the tests of consensus, then simulated seeds (default 60), until something fails. Prints
+ * a table of what caught what. `--from` and `--to` take a part of the list, by number from 1. Exit code 0 when every
+ * mutant is caught, 1 otherwise, 2 on wrong usage.
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -9,22 +10,27 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CONSENSUS_MUTANTS, type Mutant } from './consensus.ts';
+import { CONSENSUS_MUTANTS } from './consensus.ts';
+import { DURABILITY_MUTANTS } from './durability.ts';
+import { EVIDENCE_MUTANTS } from './evidence.ts';
+import type { Mutant } from './mutant.ts';
+import { SET_CHANGE_MUTANTS } from './set-changes.ts';
+
+const MUTANTS: readonly Mutant[] = [
+  ...CONSENSUS_MUTANTS,
+  ...EVIDENCE_MUTANTS,
+  ...SET_CHANGE_MUTANTS,
+  ...DURABILITY_MUTANTS,
+];
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** In the order of what they cost. */
 const TESTS = [
-  'state-machine',
-  'proposer',
-  'commit-verifier',
-  'driver',
-  'vote-keeper',
-  'framed-log',
-  'signer-guard',
-  'host',
-  'recovery',
-  'block-sync',
-].map((name) => `test/consensus/${name}.test.ts`);
+  ...['state-machine', 'proposer', 'commit-verifier', 'driver', 'vote-keeper', 'framed-log', 'signer-guard'],
+  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync'],
+]
+  .map((name) => `test/consensus/${name}.test.ts`)
+  .toSpliced(7, 0, 'test/blockchain/block-evidence.test.ts');
 /** A mutant may make a test run forever: that is caught, too. */
 const TIMEOUT_MS = 180_000;
 
@@ -37,7 +43,12 @@ function run(folder: string, args: readonly string[]): boolean {
 function hunt(mutant: Mutant, seeds: number): string | undefined {
   const folder = mkdtempSync(join(tmpdir(), 'alice-mutant-'));
   try {
-    for (const part of ['node', 'test/consensus', 'test/simulation', 'tools', 'package.json'])
+    for (const part of [
+      'node',
+      ...['consensus', 'simulation', 'blockchain', 'ledger'].map((area) => `test/${area}`),
+      'tools',
+      'package.json',
+    ])
       cpSync(join(root, part), join(folder, part), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
     const path = join(folder, mutant.file);
@@ -55,28 +66,39 @@ function hunt(mutant: Mutant, seeds: number): string | undefined {
 }
 
 function main(): number {
-  let values: { only?: string; seeds?: string; json?: boolean };
+  let values: { only?: string; from?: string; to?: string; seeds?: string; json?: boolean };
   try {
     ({ values } = parseArgs({
-      options: { only: { type: 'string' }, seeds: { type: 'string' }, json: { type: 'boolean' } },
+      options: {
+        only: { type: 'string' },
+        from: { type: 'string' },
+        to: { type: 'string' },
+        seeds: { type: 'string' },
+        json: { type: 'boolean' },
+      },
     }));
+    for (const name of ['from', 'to', 'seeds'] as const) {
+      if (values[name] !== undefined && !/^[1-9]\d*$/.test(values[name]))
+        throw new Error(`--${name} takes a positive whole number, not "${values[name]}"`);
+    }
   } catch (error) {
     console.error((error as Error).message);
     return 2;
   }
-  const mutants = CONSENSUS_MUTANTS.filter(({ name }) => name.includes(values.only ?? ''));
-  const table: { name: string; caught: string | null }[] = [];
+  const { only = '', from = '1', to = String(MUTANTS.length), seeds = '60' } = values;
+  const mutants = MUTANTS.slice(Number(from) - 1, Number(to)).filter(({ name }) => name.includes(only));
+  const table: { name: string; file: string; caught: string | null }[] = [];
   for (const mutant of mutants) {
-    const caught = hunt(mutant, Number(values.seeds ?? 60)) ?? null;
-    table.push({ name: mutant.name, caught });
-    console.error(`${caught ?? 'SURVIVED'.padEnd(10)}  ${mutant.name}`);
+    const caught = hunt(mutant, Number(seeds)) ?? null;
+    table.push({ name: mutant.name, file: mutant.file, caught });
+    console.error(`${(caught ?? 'SURVIVED').padEnd(42)}  ${mutant.name}`);
   }
   const survived = table.filter(({ caught }) => caught === null || caught.startsWith('NOT APPLIED'));
-  console.log(
-    values.json
-      ? JSON.stringify({ mutants: table.length, survived: survived.length, table })
-      : `${table.length} mutants, ${survived.length} survived`,
-  );
+  if (values.json) console.log(JSON.stringify({ mutants: table.length, survived: survived.length, table }));
+  else {
+    console.table(table);
+    console.log(`${table.length} mutants, ${survived.length} survived`);
+  }
   return survived.length > 0 ? 1 : 0;
 }
 
