@@ -5,7 +5,7 @@
 import { decodeVote, encodeVote, type Vote, voteSignBytes } from '../chain/block.ts';
 import { domainHash } from '../chain/hash.ts';
 import type { Gossip } from '../network/interface.ts';
-import type { ConsensusSigner } from './engine.ts';
+import type { ConsensusSigner } from './engine-parts.ts';
 
 /** Gossip that adds a contradiction to each vote of this signer, before it or after it in turns. */
 export function equivocatingGossip(gossip: Gossip, signer: ConsensusSigner, networkId: Uint8Array): Gossip {

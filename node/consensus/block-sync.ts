@@ -11,7 +11,8 @@ import type { PeerIdText, ProtocolLimits, RequestResponse } from '../network/int
 import type { Application, FinalizedBlock } from './application.ts';
 import type { Clock } from './clock.ts';
 import { type VerifySession, verifyCommit } from './commit-verifier.ts';
-import { BlockRefusedError, type Engine } from './engine.ts';
+import type { Engine } from './engine.ts';
+import { BlockRefusedError } from './engine-parts.ts';
 import type { Logger } from './logger.ts';
 
 /** Name of the protocol. */

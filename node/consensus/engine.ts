@@ -16,79 +16,30 @@ import {
   type Proposal,
   type Vote,
 } from '../chain/block.ts';
-import { type EquivocationEvidence, equivocationEvidence } from '../chain/evidence.ts';
+import { equivocationEvidence } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
-import type { Parameters } from '../chain/parameters.ts';
 import type { ValidatorSet } from '../chain/validator-set.ts';
-import type { AccountSigner, SessionSigner } from '../identity/signatures.ts';
-import type { Application, FinalizedBlock } from './application.ts';
+import type { FinalizedBlock } from './application.ts';
 import { BlockExecution } from './block-execution.ts';
 import { BlockWork } from './block-work.ts';
-import type { Clock } from './clock.ts';
 import { advance, type DriverEffect, type DriverState, newHeight } from './core/driver.ts';
 import { proposerOfRound, startPriorities } from './core/proposer.ts';
 import { NO_ROUND } from './core/state-machine.ts';
 import { skipTarget } from './core/vote-keeper.ts';
+import { BlockRefusedError, type EngineComponents, type EngineEvents, type EngineInit } from './engine-parts.ts';
 import { HeightBlocks } from './height-blocks.ts';
 import { HeightTimers } from './height-timers.ts';
 import { InputQueue, type QueuedInput } from './input-queue.ts';
 import { Lane } from './lane.ts';
 import { LateVotes } from './late-votes.ts';
-import type { Logger } from './logger.ts';
 import { type Outgoing, type OwnMessage, OwnMessages } from './own-messages.ts';
 import { persistently } from './persistence.ts';
 import { ProposerSchedule } from './proposer-schedule.ts';
 import { logCovers, replayLog } from './replay.ts';
 import { SignerGuard } from './signer-guard.ts';
-import type { Directory } from './storage.ts';
 import { WAL_TIMEOUTS, type WalRecord, WriteAheadLog } from './write-ahead-log.ts';
 
-/** Keys of a validator. */
-export interface ConsensusSigner {
-  readonly account: AccountSigner;
-  readonly session: SessionSigner;
-}
-
-export interface EngineInit {
-  /** 8-byte id of the genesis. */
-  readonly networkId: Uint8Array;
-  readonly parameters: Parameters['consensus'];
-  /** Absent: an observer, which follows and signs nothing. */
-  readonly signer?: ConsensusSigner | undefined;
-  /** Where log and signer guard live. Never share it between two running nodes. */
-  readonly directory: Directory;
-}
-
-export interface EngineComponents {
-  readonly application: Application;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** Evidence that waits for a block of this node's. */
-  evidence(): readonly EquivocationEvidence[];
-  /** Sends to all peers; must not throw. */
-  publish(topic: 'proposals' | 'votes', data: Uint8Array): void;
-}
-
-export interface EngineEvents {
-  /** A block is final and durable. */
-  finalized(finalized: FinalizedBlock): void;
-  /** A validator of this height signed two different votes. */
-  evidence(evidence: EquivocationEvidence): void;
-  /** A new height or a new round. */
-  progress(height: number, round: number): void;
-}
-
 type Decision = Extract<DriverEffect, { type: 'decide' }>;
-
-/**
- * Thrown when the application refuses a block whose header a quorum signed: its body is not the one that belongs to the
- * header, or this node's state has gone astray.
- */
-export class BlockRefusedError extends Error {
-  static readonly code = 'ERR_BLOCK_REFUSED';
-  readonly code = BlockRefusedError.code;
-  override readonly name = 'BlockRefusedError';
-}
 
 /** See the head of this file. */
 export class Engine {

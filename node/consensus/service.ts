@@ -28,7 +28,8 @@ import {
 import { type Clock, systemClock } from './clock.ts';
 import type { VerifySession } from './commit-verifier.ts';
 import type { DriverState } from './core/driver.ts';
-import { type ConsensusSigner, Engine } from './engine.ts';
+import { Engine } from './engine.ts';
+import type { ConsensusSigner } from './engine-parts.ts';
 import { EvidencePool } from './evidence-pool.ts';
 import { EvidenceRelay } from './evidence-relay.ts';
 import { type ConsensusTopic, Ingress } from './ingress.ts';

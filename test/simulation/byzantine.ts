@@ -13,7 +13,7 @@ import {
   voteSignBytes,
 } from '../../node/chain/block.ts';
 import type { Hash } from '../../node/chain/hash.ts';
-import type { ConsensusSigner } from '../../node/consensus/engine.ts';
+import type { ConsensusSigner } from '../../node/consensus/engine-parts.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import type { SimulatedNetwork } from './network.ts';
 import { SIMULATED_NETWORK_ID } from './node.ts';

@@ -6,7 +6,7 @@ import type { Hash } from '../../node/chain/hash.ts';
 import type { SessionKey, ValidatorSet } from '../../node/chain/validator-set.ts';
 import type { FinalizedBlock } from '../../node/consensus/application.ts';
 import type { VerifySession } from '../../node/consensus/commit-verifier.ts';
-import type { ConsensusSigner } from '../../node/consensus/engine.ts';
+import type { ConsensusSigner } from '../../node/consensus/engine-parts.ts';
 import { type Logger, silentLogger } from '../../node/consensus/logger.ts';
 import { type ConsensusInit, ConsensusService } from '../../node/consensus/service.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
