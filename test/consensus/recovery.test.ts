@@ -1,6 +1,11 @@
 /** Crashes at every single write, lost logs, failing disks. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { encodeVote, voteSignBytes } from '../../node/chain/block.ts';
+import { decodeEvidence } from '../../node/chain/evidence.ts';
+import { domainHash } from '../../node/chain/hash.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
+import { SIMULATED_NETWORK_ID, simulatedSigner } from '../simulation/node.ts';
 import { chainsAgree, startAll, testNetwork } from './network.ts';
 
 /** Writes of one validator until the height, by kind. */
@@ -48,6 +53,69 @@ test('killed at every write of log, guard and block: it never signs twice, loses
     for (const node of nodes) node.crash();
   }
   assert.ok(torn > 5, `${torn} torn files`);
+});
+
+test('killed at every write while an equivocator is found out: nothing signed twice, evidence once, nobody else blamed', async () => {
+  const offender = simulatedSigner(4);
+  const run = (seed: number) => {
+    const net = testNetwork({ seed });
+    const honest = net.nodes.slice(0, 3);
+    const votes = ['x', 'y'].map((value) => {
+      const body = { type: 0, height: 2, round: 0, blockId: domainHash(value) };
+      const signature = offender.session.sign(voteSignBytes(SIMULATED_NETWORK_ID, body));
+      return encodeVote({ body, validator: offender.account.account, signature });
+    });
+    const cheat = net.network.join('v4' as PeerIdText);
+    const act = () => {
+      for (const data of votes) void cheat.gossip.publish('votes', data);
+    };
+    return { ...net, honest, act };
+  };
+  const writesUntil = async (height: number) => {
+    const { honest, reach, act } = run(1);
+    const files = new Set<string>();
+    let writes = 0;
+    honest[1].disk.onWrite = (_, file) => {
+      files.add(file);
+      writes += 1;
+    };
+    startAll(honest);
+    await reach(1, 10_000, honest);
+    act();
+    assert.ok(await reach(height, 30_000, honest));
+    assert.ok(files.has('evidence.log'));
+    return writes;
+  };
+  const total = await writesUntil(5);
+  for (let at = 1; at <= total; at++) {
+    const { honest, reach, world, act, doubleSigned } = run(at);
+    const [, victim] = honest;
+    let writes = 0;
+    victim.disk.onWrite = () => {
+      writes += 1;
+      if (writes !== at) return;
+      victim.crash();
+      world.after(100, () => void victim.start());
+    };
+    startAll(honest);
+    assert.ok(await reach(1, 30_000, honest));
+    act();
+    assert.ok(await reach(8, 60_000, honest), `write ${at}: no progress`);
+    assert.equal(
+      doubleSigned().filter((key) => !key.startsWith('v4')),
+      [],
+      `write ${at}`,
+    );
+    for (const node of honest) {
+      const blamed = node.chain.blocks.flatMap(({ block }) => block.evidence.map(decodeEvidence));
+      assert.equal(
+        blamed.map(({ first }) => first.validator),
+        [offender.account.account],
+        `write ${at}`,
+      );
+    }
+    for (const node of honest) node.crash();
+  }
 });
 
 test('all four killed at the same write of each', async () => {

@@ -69,10 +69,11 @@ test('restart: one validator ends in order and starts again', () =>
   }));
 
 test('byzantine: one of four contradicts itself; evidence is on the chain, its weight is gone, its key is out', async () => {
-  const network = await ValidatorNetwork.create(4);
+  const network = await ValidatorNetwork.create(5, { founders: 4 });
   try {
     const [, cheat] = network.validators;
-    const honest = others(network, cheat);
+    const late = network.validators[4];
+    const honest = others(network, cheat).filter((validator) => validator !== late);
     await Promise.all([
       ...honest.map((validator) => validator.start()),
       cheat.start({ ALICE_TEST_ADVERSARY: 'equivocate' }),
@@ -91,6 +92,9 @@ test('byzantine: one of four contradicts itself; evidence is on the chain, its w
     assert.ok(accountsAfter(height).includes(account), 'it still decides the next block');
     assert.not(accountsAfter(height + 1).includes(account), 'and none after that');
     assert.is(accountsAfter(height + 5).length, 3);
+    // A newcomer fetches the blocks of both sets, each verified against its own, and follows.
+    await late.start();
+    await network.progress(2, RECOVERY_MS, [...honest, late]);
     assert.equal(network.disagreements, []);
   } finally {
     await network.destroy();

@@ -109,21 +109,24 @@ export class ValidatorNetwork {
     this.file = join(dir, 'network.json');
   }
 
-  /** Makes keys and a genesis that names all of them; nothing runs yet. */
-  static async create(count: number, parameters: Parameters = LOCAL_PARAMETERS): Promise<ValidatorNetwork> {
+  /** Makes keys and a genesis that names the first `founders` of them; nothing runs yet. */
+  static async create(
+    count: number,
+    { founders: named = count, parameters = LOCAL_PARAMETERS }: { founders?: number; parameters?: Parameters } = {},
+  ): Promise<ValidatorNetwork> {
     const network = new ValidatorNetwork(await mkdtemp(join(tmpdir(), 'alice-validators-')));
     for (let index = 1; index <= count; index++) {
       const dir = join(network.dir, `validator-${index}`);
       const identity = await createIdentity(join(dir, 'keys'));
       network.validators.push(new TestValidator(network, identity, dir, await freePort()));
     }
-    const founders = network.validators.map(({ identity: { account, sessionKey } }) => ({
+    const founders = network.validators.slice(0, named).map(({ identity: { account, sessionKey } }) => ({
       account,
       sessionKey,
       weight: 10n,
     }));
     const genesis = { ...testGenesis(founders, parameters), timeMs: Date.now() };
-    for (const [index, { identity }] of network.validators.entries())
+    for (const [index, { identity }] of network.validators.slice(0, named).entries())
       genesis.validators[index].certificate = Buffer.from(identity.certificate()).toString('hex');
     const bootstrap = network.validators.map(({ port }) => `/ip4/127.0.0.1/tcp/${port}`);
     await writeFile(network.file, JSON.stringify({ genesis, bootstrap } satisfies NetworkFile));

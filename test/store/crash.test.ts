@@ -11,9 +11,8 @@ import { advance, chainGenesis, openChain } from '../blockchain/harness.ts';
 
 const CHILD = fileURLToPath(new URL('./committing-child.ts', import.meta.url));
 
-for (const [index, point] of WRITE_POINTS.entries()) {
-  // In the first block of a new store, or in a later one.
-  const skip = index % 2 === 0 ? 0 : 2;
+// In the first block of a new store, and in a later one.
+for (const [point, skip] of WRITE_POINTS.flatMap((name) => [[name, 0] as const, [name, 2] as const])) {
   test(`killed before "${point}" of block ${skip + 1}`, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'alice-crash-'));
     const path = join(folder, 'node.sqlite');
