@@ -27,8 +27,11 @@ const FILE_NAME = 'evidence.log';
 export const MAX_PENDING_EVIDENCE = 512;
 export const MAX_PENDING_PER_OFFENDER = 2;
 
-/** What became of a piece of evidence: taken, here already, no room, or proves nothing, or how it stands with the state machine. */
-export type EvidenceOutcome = 'taken' | 'duplicate' | 'full' | 'wrong' | Exclude<EvidenceStatus, 'new'>;
+/**
+ * What became of a piece of evidence: taken, here already, no room, proves nothing, cannot be judged (this node does not
+ * know the validators of that height), or what the state machine has against it.
+ */
+export type EvidenceOutcome = 'taken' | 'duplicate' | 'full' | 'wrong' | 'unprovable' | Exclude<EvidenceStatus, 'new'>;
 
 export interface EvidencePoolComponents {
   readonly application: Pick<Application, 'evidenceStatus' | 'validators'>;
@@ -75,7 +78,10 @@ export class EvidencePool {
     return this.#objection(evidence) === undefined;
   }
 
-  /** Takes evidence that is new, or will be with the next block. `proven`: its signatures were checked. It is on disk a moment later. */
+  /**
+   * Takes evidence that is new, or will be with the next block. `proven`: its signatures were checked. It is on disk a
+   * moment later.
+   */
   add(evidence: EquivocationEvidence, proven: boolean): EvidenceOutcome {
     const outcome = this.#take(evidence, proven);
     if (outcome !== 'taken') return outcome;
@@ -106,9 +112,13 @@ export class EvidencePool {
     if (this.#pending.size === before) return;
     this.#write(async () => {
       const content = Buffer.concat(this.pending().map((evidence) => frame(encodeEvidence(evidence))));
+      // Closed first: Windows replaces no open file.
       await this.#log.close();
-      const file = await this.#directory.replace(FILE_NAME, content);
-      this.#log = (await FramedLog.open(file, MAX_EVIDENCE_BYTES)).log;
+      try {
+        await (await this.#directory.replace(FILE_NAME, content)).close();
+      } finally {
+        this.#log = (await FramedLog.open(await this.#directory.open(FILE_NAME), MAX_EVIDENCE_BYTES)).log;
+      }
     });
   }
 
@@ -133,10 +143,13 @@ export class EvidencePool {
     if (known.length >= MAX_PENDING_PER_OFFENDER || known.some((other) => other.first.body.height === height))
       return 'duplicate';
     const { application } = this.#components;
+    const isKnownHeight = application.validators(height) !== undefined;
     const status = application.evidenceStatus(evidence);
     // What was seen at the height that is being decided waits for the next one.
-    const soon = status === 'early' && application.validators(height) !== undefined;
+    const soon = status === 'early' && isKnownHeight;
     if (status !== 'new' && !soon) return status;
+    // A node that began at a snapshot: others will bring it to a block.
+    if (!isKnownHeight) return 'unprovable';
     return this.#pending.size >= MAX_PENDING_EVIDENCE ? 'full' : undefined;
   }
 

@@ -219,6 +219,9 @@ test('pool: what is early waits if its validators are known, and is refused othe
     verify: verifySeal,
   });
   assert.is(unknowing.add(proof(1, 5), true), 'early');
+  // No fault of the peer that sent it.
+  status = 'new';
+  assert.is(unknowing.add(proof(1, 5), false), 'unprovable');
 });
 
 test('pool: a torn end of its file costs the last piece at most', async () => {

@@ -59,7 +59,7 @@ export const EVIDENCE_MUTANTS: readonly Mutant[] = [
   {
     name: 'evidence about the height that is being decided is dropped',
     file: POOL,
-    find: "const soon = status === 'early' && application.validators(height) !== undefined;",
+    find: "const soon = status === 'early' && isKnownHeight;",
     replace: 'const soon = false;',
   },
   {
