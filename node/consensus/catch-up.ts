@@ -70,7 +70,7 @@ export function catchUpRequest(core: DriverState): Uint8Array {
 
 /** Answers a request from what the engine holds. Throws DecodeError. */
 export function answerCatchUp(
-  engine: Pick<Engine, 'core' | 'encodedProposal'>,
+  engine: Pick<Engine, 'core' | 'encodedProposal' | 'mayTell'>,
   finalizedHeight: number,
   bytes: Uint8Array,
 ): Uint8Array {
@@ -80,7 +80,7 @@ export function answerCatchUp(
   if (request.height !== core.machine.height) return responseCodec.enc(answer);
   const rounds = [...new Set([...request.rounds.slice(0, MAX_LISTED), ...roundsWithVotes(core.votes)])];
   for (const round of rounds) {
-    const votes = votesOf(core.votes, round);
+    const votes = votesOf(core.votes, round).filter((vote) => engine.mayTell(vote));
     if (answer.votes.length + votes.length > MAX_VOTES) break;
     answer.votes.push(...votes.map(encodeVote));
   }

@@ -14,6 +14,7 @@ import {
   encodeBlock,
   encodeVote,
   type Proposal,
+  VOTE_TYPES,
   type Vote,
 } from '../chain/block.ts';
 import { equivocationEvidence } from '../chain/evidence.ts';
@@ -186,9 +187,18 @@ export class Engine {
       this.#components.publish(topic, data);
   }
 
-  /** A valid proposal of this height as it goes over the wire. */
+  /** A valid proposal of this height as it goes over the wire, once it may: see {@link Engine.mayTell}. */
   encodedProposal(round: number, value: Hash): Uint8Array | undefined {
-    return this.#blocks.encodedProposal(round, value);
+    const own = this.#account !== undefined && this.proposerOf(round) === this.#account;
+    return own && !this.#own?.hasLeft('proposal', round) ? undefined : this.#blocks.encodedProposal(round, value);
+  }
+
+  /**
+   * False for a vote of this node's own that is not on disk yet. The core knows it already; were it told to a peer that
+   * asks, a crash could make this node forget it and sign another.
+   */
+  mayTell({ validator, body }: Vote): boolean {
+    return validator !== this.#account || this.#own?.hasLeft(VOTE_TYPES[body.type], body.round) === true;
   }
 
   // --- one height ---------------------------------------------------------------------------------------------------

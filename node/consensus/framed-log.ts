@@ -68,10 +68,9 @@ export class FramedLog {
   static async open(file: AppendFile, maxRecordBytes: number): Promise<OpenedLog> {
     const content = await file.read();
     const { records, validBytes } = readFrames(content, maxRecordBytes);
-    if (validBytes < content.length) {
-      await file.truncate(validBytes);
-      await file.sync();
-    }
+    if (validBytes < content.length) await file.truncate(validBytes);
+    // What a killed process wrote may be in the system's memory only: a power failure after this must not take it back.
+    if (content.length > 0) await file.sync();
     return {
       log: new FramedLog(file, maxRecordBytes, validBytes),
       records,

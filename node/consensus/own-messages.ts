@@ -3,7 +3,7 @@
  * because gossip forgets and drops.
  */
 import type { AccountId } from '../chain/account.ts';
-import { encodeProposal, encodeVote, type Proposal, VOTE_TYPES, type Vote } from '../chain/block.ts';
+import { encodeProposal, encodeVote, type Proposal, VOTE_TYPES, type Vote, type VoteType } from '../chain/block.ts';
 import type { DriverEffect } from './core/driver.ts';
 import type { EncodedBlock } from './height-blocks.ts';
 import type { QueuedInput } from './input-queue.ts';
@@ -13,10 +13,14 @@ import type { SignerGuard } from './signer-guard.ts';
 /** Messages kept for rebroadcast are those of the last rounds. */
 const REBROADCAST_ROUNDS = 2;
 
+/** What a validator says once in a round. */
+export type OwnStep = 'proposal' | VoteType;
+
 /** A message on its way to the network. */
 export interface Outgoing {
   readonly topic: 'proposals' | 'votes';
   readonly round: number;
+  readonly step: OwnStep;
   readonly data: Uint8Array;
 }
 
@@ -45,7 +49,7 @@ export class OwnMessages {
     const data = encodeVote(vote);
     return {
       queued: { height, input: { type: 'vote', vote }, record: { tag: 'vote', value: data } },
-      outgoing: { topic: 'votes', round, data },
+      outgoing: { topic: 'votes', round, step: effect.vote, data },
     };
   }
 
@@ -68,8 +72,13 @@ export class OwnMessages {
         input: { type: 'proposal', proposal: { round, value, validRound, ...verdict } },
         record: { tag: 'proposal', value: { bytes: data, ...verdict } },
       },
-      outgoing: { topic: 'proposals', round, data },
+      outgoing: { topic: 'proposals', round, step: 'proposal', data },
     };
+  }
+
+  /** True when what was said in a step is on disk and has left this node: before that nobody may get it. */
+  hasLeft(step: OwnStep, round: number): boolean {
+    return this.#sent.some((message) => message.step === step && message.round === round);
   }
 
   /** Remembers what left this node. */
@@ -88,11 +97,12 @@ export class OwnMessages {
       if ('vote' in message) {
         const { body, signature } = message.vote;
         this.#guard.observe('vote', body, signature);
-        this.#sent.push({ topic: 'votes', round: body.round, data: encodeVote(message.vote) });
+        const step = VOTE_TYPES[body.type];
+        this.#sent.push({ topic: 'votes', round: body.round, step, data: encodeVote(message.vote) });
       } else {
         const { body, signature } = message.proposal;
         this.#guard.observe('proposal', body, signature);
-        this.#sent.push({ topic: 'proposals', round: body.round, data: message.encoded });
+        this.#sent.push({ topic: 'proposals', round: body.round, step: 'proposal', data: message.encoded });
       }
     }
   }

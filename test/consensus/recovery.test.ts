@@ -1,9 +1,15 @@
 /** Crashes at every single write, lost logs, failing disks. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodeVote, voteSignBytes } from '../../node/chain/block.ts';
+import { decodeProposal, decodeVote, encodeVote, voteSignBytes } from '../../node/chain/block.ts';
 import { decodeEvidence } from '../../node/chain/evidence.ts';
 import { domainHash } from '../../node/chain/hash.ts';
+import {
+  CATCH_UP_LIMITS,
+  CATCH_UP_PROTOCOL,
+  catchUpRequest,
+  decodeCatchUpResponse,
+} from '../../node/consensus/catch-up.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { SIMULATED_NETWORK_ID, simulatedSigner } from '../simulation/node.ts';
 import { chainsAgree, startAll, testNetwork } from './network.ts';
@@ -116,6 +122,37 @@ test('killed at every write while an equivocator is found out: nothing signed tw
     }
     for (const node of honest) node.crash();
   }
+});
+
+test('a message of its own that is not on disk yet is told to nobody, not even to a peer that asks', async () => {
+  const { nodes, network, world, reach } = testNetwork({ node: () => ({ diskDelayMs: 20 }) });
+  const [asked] = nodes;
+  let own = 0;
+  network.onAnswer = (protocol, data, from) => {
+    if (protocol !== CATCH_UP_PROTOCOL || from !== asked.peer) return;
+    const { votes, proposals } = decodeCatchUpResponse(data);
+    const isOwn = (author: string) => author === simulatedSigner(1).account.account;
+    for (const bytes of [
+      ...votes.filter((vote) => isOwn(decodeVote(vote).validator)),
+      ...proposals.filter((proposal) => isOwn(decodeProposal(proposal).proposer)),
+    ]) {
+      own += 1;
+      assert.ok(asked.disk.durable('consensus.wal').includes(Buffer.from(bytes)), 'on disk before it is told');
+    }
+  };
+  const curious = network.join('curious' as PeerIdText);
+  startAll(nodes);
+  while (asked.height < 6) {
+    const core = asked.service?.core;
+    if (core !== undefined) {
+      const options = { limits: CATCH_UP_LIMITS };
+      const request = catchUpRequest({ ...core, proposals: new Map() });
+      curious.requests.request(asked.peer, CATCH_UP_PROTOCOL, request, options).catch(() => {});
+    }
+    await world.run(2);
+  }
+  assert.ok(own > 20, `${own} of its own messages were told`);
+  assert.ok(await reach(7, 10_000));
 });
 
 test('all four killed at the same write of each', async () => {

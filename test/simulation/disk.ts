@@ -35,6 +35,11 @@ export class SimulatedDisk {
     return this.#files.get(name)?.content ?? Buffer.alloc(0);
   }
 
+  /** What a crash could not take. */
+  durable(name: string): Buffer {
+    return this.#files.get(name)?.durable ?? Buffer.alloc(0);
+  }
+
   /** Puts content in place of a file, durably. */
   overwrite(name: string, content: Buffer): void {
     this.#files.set(name, { durable: content, content });

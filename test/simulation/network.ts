@@ -62,6 +62,8 @@ export class SimulatedNetwork {
   readonly #lastArrivalMs = new Map<string, number>();
   /** Sees every gossip message when it is sent. */
   onSend: ((topic: Topic, data: Uint8Array, from: PeerIdText) => void) | undefined;
+  /** Sees every answer to a request when it is given. */
+  onAnswer: ((protocol: string, data: Uint8Array, from: PeerIdText) => void) | undefined;
 
   constructor(world: World, random: Random, weather: Weather) {
     this.#world = world;
@@ -177,10 +179,12 @@ export class SimulatedNetwork {
           return;
         }
         handler(request, from).then(
-          (answer) =>
+          (answer) => {
+            this.onAnswer?.(name, answer, to);
             this.#deliver(to, from, () =>
               answer.length > limits.maxResponseBytes ? reject(new Error('answer too large')) : resolve(answer),
-            ),
+            );
+          },
           (error: unknown) => this.#deliver(to, from, () => reject(error)),
         );
       });

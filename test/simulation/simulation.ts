@@ -4,10 +4,11 @@
  * run.
  */
 import type { AccountId } from '../../node/chain/account.ts';
-import { decodeProposal, decodeVote } from '../../node/chain/block.ts';
+import { decodeProposal, decodeVote, type ProposalBody, type VoteBody } from '../../node/chain/block.ts';
 import { decodeEvidence, evidenceId } from '../../node/chain/evidence.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import { totalPower, type ValidatorSet } from '../../node/chain/validator-set.ts';
+import { CATCH_UP_PROTOCOL, decodeCatchUpResponse } from '../../node/consensus/catch-up.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { powerChange } from './application.ts';
 import { Equivocator } from './byzantine.ts';
@@ -63,7 +64,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const powers = Array.from({ length: count }, () => (equal ? 10n : BigInt(8 + random.below(5))));
   // Some honest ones wait outside: they follow, and vote once a block gives them power.
   const reserves = random.below(3);
-  const everyone = simulatedValidators([...powers, ...Array.from({ length: reserves }, () => 0n)]);
+  let everyone = simulatedValidators([...powers, ...Array.from({ length: reserves }, () => 0n)]);
   const network = new SimulatedNetwork(world, random.fork(), stormy(random));
   const faults: FaultCounts = {
     partitions: 0,
@@ -91,6 +92,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   /** Who is faulty stays below a third in every set. */
   const allows = (set: ValidatorSet) =>
     totalPower(set.filter(({ account }) => isFaulty.has(account))) * 3n < totalPower(set);
+  if (!allows(everyone)) everyone = simulatedValidators(everyone.map(({ power }) => (power > 0n ? 10n : 0n)));
   const changes = random.pick([0, 0.3, 0.7]);
   const changePowers = (stream: Random) => () => {
     if (!stream.chance(changes)) return [];
@@ -144,7 +146,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     if (kind === 'silent') faults.silent += 1;
     if (kind === 'twins') faults.twins += 1;
   }
-  watchForDoubleSigning(network, new Set(honest.map(({ peer }) => peer)), violations);
+  watchForDoubleSigning(network, honest, violations);
 
   const all = [...honest, ...others];
   for (const one of all) void one.start();
@@ -267,17 +269,33 @@ function breakNetwork(
   faults.partitions += 1;
 }
 
-/** Honest validators never send two different messages for one height, round and step, over all their lives. */
-function watchForDoubleSigning(network: SimulatedNetwork, honest: ReadonlySet<PeerIdText>, violations: string[]): void {
-  const sent = new Map<string, Hash | undefined>();
-  network.onSend = (topic, data, from) => {
-    if (!honest.has(from) || (topic !== 'votes' && topic !== 'proposals')) return;
-    const body = topic === 'votes' ? decodeVote(data).body : decodeProposal(data).body;
-    const step = 'type' in body ? body.type : `proposal with valid round ${body.validRound}`;
+/**
+ * Honest validators never let two different messages of their own for one height, round and step be seen, over all their
+ * lives: neither by gossip nor in answers to peers that ask.
+ */
+function watchForDoubleSigning(
+  network: SimulatedNetwork,
+  honest: readonly SimulatedNode[],
+  violations: string[],
+): void {
+  const accounts = new Map(honest.map(({ peer, init }) => [peer, init.signer?.account.account]));
+  const seen = new Map<string, Hash | undefined>();
+  const check = (from: PeerIdText, body: VoteBody | ProposalBody) => {
     const key = `${from} ${body.height}/${body.round}/${'type' in body ? body.type : 'proposal'}`;
-    const known = sent.get(key);
-    if (sent.has(key) && known !== body.blockId) violations.push(`${key}: signed twice (${step})`);
-    sent.set(key, body.blockId);
+    if (seen.has(key) && seen.get(key) !== body.blockId) violations.push(`${key}: signed twice`);
+    seen.set(key, body.blockId);
+  };
+  network.onSend = (topic, data, from) => {
+    if (!accounts.has(from)) return;
+    if (topic === 'votes') check(from, decodeVote(data).body);
+    if (topic === 'proposals') check(from, decodeProposal(data).body);
+  };
+  network.onAnswer = (protocol, data, from) => {
+    const account = accounts.get(from);
+    if (protocol !== CATCH_UP_PROTOCOL || account === undefined) return;
+    const { votes, proposals } = decodeCatchUpResponse(data);
+    for (const { validator, body } of votes.map(decodeVote)) if (validator === account) check(from, body);
+    for (const { proposer, body } of proposals.map(decodeProposal)) if (proposer === account) check(from, body);
   };
 }
 

@@ -19,6 +19,18 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
       "await this.#persistently('signer guard', async () => this.#guard?.persist());\n        void this.#wal?.sync();",
   },
   {
+    name: 'a peer that asks gets votes that are not on disk yet',
+    file: 'node/consensus/catch-up.ts',
+    find: '.filter((vote) => engine.mayTell(vote))',
+    replace: '',
+  },
+  {
+    name: 'a peer that asks gets a proposal that is not on disk yet',
+    file: ENGINE,
+    find: "return own && !this.#own?.hasLeft('proposal', round) ? undefined : this.#blocks.encodedProposal(round, value);",
+    replace: 'void own;\n    return this.#blocks.encodedProposal(round, value);',
+  },
+  {
     name: 'after a failed write the next record goes behind the torn one',
     file: 'node/consensus/framed-log.ts',
     find: 'if (this.#failed) await this.#file.truncate(this.#lengthBytes);',
