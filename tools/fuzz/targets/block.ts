@@ -1,4 +1,4 @@
-/** Blocks, votes, proposals and commits. The first byte of an input says which of them the rest is. */
+/** Blocks, votes, proposals, commits and evidence. The first byte of an input says which of them the rest is. */
 import { accountFromPublicKey } from '../../../node/chain/account.ts';
 import {
   BEACON_PROOF_BYTES,
@@ -10,12 +10,14 @@ import {
   encodeCommit,
   encodeProposal,
   encodeVote,
+  type Vote,
 } from '../../../node/chain/block.ts';
+import { decodeEvidence, encodeEvidence } from '../../../node/chain/evidence.ts';
 import { parseHash } from '../../../node/chain/hash.ts';
 import { canonicalCap, type Format, format, runFormat } from '../canonical.ts';
 import { seeds as transactions } from './transaction.ts';
 
-export const describe = 'blocks, votes, proposals, commits';
+export const describe = 'blocks, votes, proposals, commits, evidence';
 
 export const headBytes = 48;
 
@@ -24,9 +26,10 @@ const FORMATS: readonly Format[] = [
   format(decodeVote, encodeVote),
   format(decodeProposal, encodeProposal),
   format(decodeCommit, encodeCommit),
+  format(decodeEvidence, encodeEvidence),
 ];
 
-/** Two blocks, votes for a block and for nil, a proposal, a commit. */
+/** Two blocks, votes for a block and for nil, a proposal, a commit, evidence. */
 export function seeds(): Uint8Array[] {
   const account = accountFromPublicKey(new Uint8Array(32).fill(8));
   const hash = parseHash('c4'.repeat(32));
@@ -40,21 +43,27 @@ export function seeds(): Uint8Array[] {
     validatorsHash: hash,
     nextValidatorsHash: hash,
     transactionsRoot: hash,
+    evidenceRoot: hash,
     stateRoot: hash,
     modelRoot: hash,
     trainingRound: 3,
     beacon: hash,
   };
   const beaconProof = new Uint8Array(BEACON_PROOF_BYTES).fill(2);
-  const blocks = [[], transactions()].map((list) => encodeBlock({ header, beaconProof, transactions: list }));
-  const votes = [hash, undefined].map((blockId) =>
-    encodeVote({ body: { type: 1, height: 12, round: 0, blockId }, validator: account, signature }),
-  );
+  const [first, second] = [undefined, hash].map((blockId) => {
+    return { body: { type: 1, height: 12, round: 0, blockId }, validator: account, signature };
+  }) as [Vote, Vote];
+  const evidence = [encodeEvidence({ first, second, power: 1n, totalPower: 4n })];
+  const blocks = [
+    encodeBlock({ header, beaconProof, transactions: [], evidence: [] }),
+    encodeBlock({ header, beaconProof, transactions: transactions(), evidence }),
+  ];
+  const votes = [first, second].map(encodeVote);
   const body = { height: 12, round: 1, validRound: -1, blockId: hash };
   const proposals = blocks.map((block) => encodeProposal({ body, proposer: account, signature, block }));
   const signatures = [1, 2, 3].map(() => ({ validator: account, signature }));
   const commits = [encodeCommit({ height: 12, round: 1, blockId: hash, signatures })];
-  return [blocks, votes, proposals, commits].flatMap((inputs, kind) =>
+  return [blocks, votes, proposals, commits, evidence].flatMap((inputs, kind) =>
     inputs.map((bytes) => Buffer.concat([Uint8Array.of(kind), bytes])),
   );
 }
