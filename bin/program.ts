@@ -13,6 +13,7 @@ import { addRoleCommands } from './commands/roles.ts';
 import { addSendCommand } from './commands/send.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addUpCommand } from './commands/up.ts';
+import { addVerifyCommand } from './commands/verify.ts';
 
 /** The whole command line, ready to parse. Usage errors are thrown as CommanderError after their message is printed. */
 export function createProgram(): Command {
@@ -26,6 +27,7 @@ export function createProgram(): Command {
   addRoleCommands(program);
   addStatusCommand(program);
   addBalanceCommand(program);
+  addVerifyCommand(program);
   addSendCommand(program);
   addChainCommands(program);
   addModelCommand(program);
