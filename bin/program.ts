@@ -11,6 +11,7 @@ import { addKeyCommand } from './commands/key.ts';
 import { addModelCommand } from './commands/model.ts';
 import { addRoleCommands } from './commands/roles.ts';
 import { addSendCommand } from './commands/send.ts';
+import { addStateCommand } from './commands/state.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addUpCommand } from './commands/up.ts';
 import { addVerifyCommand } from './commands/verify.ts';
@@ -32,6 +33,7 @@ export function createProgram(): Command {
   addChainCommands(program);
   addModelCommand(program);
   addDoctorCommand(program);
+  addStateCommand(program);
   addKeyCommand(program);
   addConfigCommand(program);
   program.addHelpText(

@@ -229,6 +229,13 @@ export class Blockchain implements Application {
     return this.#history.at(height);
   }
 
+  /** Id of the finalized block at a height; the genesis hash at 0. */
+  blockIdAt(height: number): Hash | undefined {
+    if (height === 0) return this.genesisHash;
+    const found = this.#store.block(height);
+    return found === undefined ? undefined : blockId(found.block.header);
+  }
+
   /** Lowest height that {@link stateAt} answers for. */
   get oldestState(): number {
     return this.#store.oldestState;

@@ -74,7 +74,7 @@ export interface Retention {
  * Proposer priorities are computed from the validator sets since the last anchor (256 blocks), and the state window is
  * proven by headers: both have to be there.
  */
-export const MIN_BLOCK_WINDOW = 1024;
+export const MIN_BLOCK_WINDOW = 512;
 
 /** What is kept unless told otherwise: every block, and states for as long as somebody may be verifying one. */
 export const DEFAULT_RETENTION: Retention = { stateWindowBlocks: 1024, blockWindowBlocks: undefined };
@@ -241,9 +241,14 @@ export class Store {
     return Number(this.#get('SELECT max(height) AS height FROM blocks')?.height ?? 0);
   }
 
+  /** True when not even the state before the first block is there. */
+  get isEmpty(): boolean {
+    return this.#get('SELECT 1 AS present FROM state LIMIT 1') === undefined;
+  }
+
   /** Writes the state before the first block. Does nothing when there is a state already. */
   writeGenesis(entries: Iterable<readonly [string, Uint8Array]>, validatorSets: ReadonlyMap<Hash, ValidatorSet>): void {
-    if (this.#get('SELECT 1 AS present FROM state LIMIT 1') !== undefined) return;
+    if (!this.isEmpty) return;
     this.#transaction(() => {
       for (const [key, value] of entries) this.#run('INSERT INTO state (key, value) VALUES (?, ?)', key, value);
       this.#writeValidatorSets(validatorSets);
@@ -328,7 +333,8 @@ export class Store {
     this.#run('DELETE FROM events WHERE height <= ?', height - EVENT_WINDOW_BLOCKS);
     this.#run('DELETE FROM state_before WHERE height <= ?', height - Math.max(1, stateWindowBlocks));
     if (blockWindowBlocks === undefined) return;
-    const last = height - Math.max(MIN_BLOCK_WINDOW, blockWindowBlocks);
+    // Never fewer than the kept states: their proofs begin at headers.
+    const last = height - Math.max(MIN_BLOCK_WINDOW, blockWindowBlocks, stateWindowBlocks);
     this.#run('DELETE FROM blocks WHERE height <= ?', last);
     this.#run('DELETE FROM receipts WHERE height <= ?', last);
   }
