@@ -395,6 +395,11 @@ export class Store {
     });
   }
 
+  /** Forgets what was fetched of a state. */
+  dropSyncChunks(): void {
+    this.#transaction(() => this.#run('DELETE FROM sync_chunks'));
+  }
+
   /** The height and depth of the chunks that are kept; undefined when there are none. */
   get syncing(): { readonly height: number; readonly depth: number } | undefined {
     const row = this.#get('SELECT height, depth FROM sync_chunks LIMIT 1');
