@@ -120,6 +120,6 @@ export function verifyChunk(root: Hash, depth: number, position: number, chunk: 
 /** Smallest depth at which pieces of a state of so many bytes have about `chunkBytes`. Paths are hashes: pieces are alike. */
 export function chunkDepth(stateBytes: number, chunkBytes: number): number {
   let depth = 0;
-  while (depth < MAX_CHUNK_DEPTH && stateBytes / 2 ** depth > chunkBytes) depth += 1;
+  while (depth < MAX_CHUNK_DEPTH && stateBytes > chunkBytes * (1 << depth)) depth += 1;
   return depth;
 }
