@@ -1,5 +1,5 @@
 /**
- * A blockchain under test: real keys and signatures, one proposer, commits that nobody checks.
+ * A blockchain under test: real keys and signatures, one proposer, commits by its only validator.
  */
 
 import { type Blockchain, blockchain, type ListenerLog } from '../../node/blockchain/blockchain.ts';
@@ -68,13 +68,8 @@ export function proposeNext(chain: Blockchain, afterMs = 100): Promise<Block> {
   return chain.propose({ timeMs, proposer: PROPOSER.account, beaconProof: PROPOSER.prove(message) });
 }
 
-/** A commit without signatures: the chain leaves checking to consensus. */
-export function commitFor(block: Block): Commit {
-  return { height: block.header.height, round: 0, blockId: blockId(block.header), signatures: [] };
-}
-
 /** A commit signed by the only validator, as light clients want it. */
-export function signedCommitFor(block: Block): Commit {
+export function commitFor(block: Block): Commit {
   const session = sessionSigner(new Uint8Array(32).fill(99));
   const { network, height } = block.header;
   const body = { type: 1, height, round: 0, blockId: blockId(block.header) };
@@ -87,6 +82,6 @@ export async function advance(chain: Blockchain, afterMs = 100): Promise<Block> 
   const block = await proposeNext(chain, afterMs);
   const verdict = await chain.validate(block);
   if (!verdict.valid) throw new Error(verdict.reason);
-  await chain.commit(block, signedCommitFor(block));
+  await chain.commit(block, commitFor(block));
   return block;
 }
