@@ -9,6 +9,7 @@ import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import type { Config } from '../../node/config/settings.ts';
+import { parseTrustedPoint } from '../../node/consensus/light-client/trust.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { createLogger } from '../../node/log/logger.ts';
@@ -106,6 +107,14 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
         announce: config.network.announce,
         maxPeers: config.network.maxPeers,
         api: config.api,
+        chain: {
+          retention: {
+            stateWindowBlocks: config.chain.keepStates,
+            blockWindowBlocks: config.chain.keepBlocks === 0 ? undefined : config.chain.keepBlocks,
+          },
+          trust: config.chain.trust === '' ? undefined : parseTrustedPoint(config.chain.trust),
+          trustingPeriodMs: config.chain.trustDays * 24 * 3600 * 1000,
+        },
         blobCapacityBytes: BLOB_CAPACITY_BYTES,
         log,
       },

@@ -54,6 +54,15 @@ export function blockId(header: Header): Hash {
   return domainHash('alice/header/1', headerCodec.enc(header));
 }
 
+export function encodeHeader(header: Header): Uint8Array {
+  return headerCodec.enc(header);
+}
+
+/** Reads a header; throws DecodeError. */
+export function decodeHeader(bytes: Uint8Array): Header {
+  return decodeStrict(headerCodec, bytes, 1024, 'header');
+}
+
 /** Hash of the ordered list of encoded transactions. */
 export function transactionsRoot(transactions: readonly Uint8Array[]): Hash {
   return domainHash('alice/transactions/1', Vector(Bytes()).enc([...transactions]));
