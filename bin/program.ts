@@ -11,6 +11,7 @@ import { addKeyCommand } from './commands/key.ts';
 import { addModelCommand } from './commands/model.ts';
 import { addRoleCommands } from './commands/roles.ts';
 import { addSendCommand } from './commands/send.ts';
+import { addStakeCommand } from './commands/stake.ts';
 import { addStateCommand } from './commands/state.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addUpCommand } from './commands/up.ts';
@@ -30,6 +31,7 @@ export function createProgram(): Command {
   addBalanceCommand(program);
   addVerifyCommand(program);
   addSendCommand(program);
+  addStakeCommand(program);
   addChainCommands(program);
   addModelCommand(program);
   addDoctorCommand(program);

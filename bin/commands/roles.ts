@@ -5,7 +5,6 @@ import type { Command } from 'commander';
 import { BootstrapRole } from '../../bootstrap/role.ts';
 import { reportToParent, stopSignal } from '../../node/api/parent-link.ts';
 import type { Role } from '../../node/api/status.ts';
-import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import type { Config } from '../../node/config/settings.ts';
@@ -18,7 +17,6 @@ import { MinerRole } from '../../roles/miner/role.ts';
 import { ValidatorRole } from '../../roles/validator/role.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
 import { givenPassword } from '../node-options.ts';
-import { UsageError } from '../report-failure.ts';
 
 interface RoleOptions extends ConfigFlags {
   network: string;
@@ -46,7 +44,8 @@ const DESCRIPTIONS: Readonly<Record<Role, string>> = {
 
 const HELP: Readonly<Record<Role, string>> = {
   bootstrap: '\nWith --corpus it also serves the shards of the network until others have them.',
-  validator: '\nThe account in <dir>/keys has to be one of the validators that the network file names.',
+  validator:
+    '\nIt votes while the account in <dir>/keys is a validator: named by the network file, or by its stake ("alice stake").\nUntil then it follows the chain. Never run two nodes with the same keys: votes that contradict each other cost the stake.',
   miner: '\nKeys are made in <dir>/keys on the first start; the account there is what earns.',
 };
 
@@ -85,14 +84,6 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   try {
     const password = await givenPassword(undefined);
     const identity = await loadOrCreateIdentity(folder.join('keys'), password === undefined ? {} : { password });
-    if (
-      role === 'validator' &&
-      !networkFile.genesis.validators.some(({ address }) => accountFromAddress(address) === identity.account)
-    ) {
-      throw new UsageError(
-        `${identity.address} is no validator of this network: put a founding validator's keys into ${folder.join('keys')}`,
-      );
-    }
     const name = flags.name || config.miner.name || basename(dir);
     const device = `${platform()}-${arch()}, ${availableParallelism()} cores`.slice(0, 64);
     const running = makeRole(

@@ -159,6 +159,23 @@ export const RPC_METHODS: Readonly<Record<string, RpcMethod>> = {
     },
   ),
 
+  stake: method(
+    'what an account holds and has at stake, its power in the next block, and what it was slashed',
+    { address: v.string() },
+    ({ chain }, { address }) => {
+      const account = accountFromAddress(address);
+      const { state } = chain;
+      const validator = state.nextValidators.find((candidate) => candidate.account === account);
+      return {
+        address: addressOf(account),
+        holdings: ledgerJson(state.holdings(account)),
+        stake: ledgerJson(state.stake(account)),
+        slashes: ledgerJson(state.slashes(account)),
+        power: validator?.power.toString() ?? null,
+      };
+    },
+  ),
+
   submit: method(
     'hand in a signed transaction, SCALE as hex; answers with its id at once, see `transaction` for what became of it',
     { transaction: hexSchema },
