@@ -45,7 +45,7 @@ export const settings: StudySettings = {
 const HELP = `npm run bench -- density [--json] -- [OPTIONS]
   --corpus FILE    text to learn, as bytes (default: the WordNet corpus that is installed)
   --runs EXTENT    which runs are done if they are missing: none, key (default), all; one takes about a minute
-  --only WORDS     only runs whose name or question contains this
+  --only WORDS     only runs whose "question: name", as --list prints it, contains this
   --limit N        do at most N runs now; call again to go on
   --results FILE   where finished runs are kept (default: docs/density-results.jsonl); tables and plots go beside it
   --list           say which runs there are and which are done, and do nothing

@@ -53,6 +53,16 @@ export interface LocalSteps extends Common {
    * their authors see it and put what they sent back into their error feedback.
    */
   readonly halfDropped: 'no' | 'lost' | 'returned';
+  /**
+   * With submitted gradients: everyone runs one and the same AdamW on the aggregate, with this decay of the mean square,
+   * at the rates of the inner AdamW, instead of an outer step.
+   */
+  readonly outerAdamBeta2?: number;
+  /**
+   * Where a worker's steps start: at the shared weights (when absent), or this share of its own error feedback further on,
+   * where it stands in its own view. Nobody else needs to know.
+   */
+  readonly ownStart?: number;
 }
 
 /** A method of training together. */

@@ -3,7 +3,10 @@ import { applyUpdate } from '../../kernels/aggregate/apply.ts';
 import { clipScale, medianNorm, normOf } from '../../kernels/aggregate/norm.ts';
 import { type AggregationRule, aggregate, type Submission } from '../../kernels/aggregate/rule.ts';
 import { weightedMean } from '../../kernels/aggregate/weighted-mean.ts';
+import { sumOfSquares } from '../../kernels/engine/engine.ts';
 import type { SparseTensor, TensorLayout } from '../../kernels/gradient/layout.ts';
+import type { TensorSlot } from '../../kernels/model/layout.ts';
+import { AdamW, defaultAdamWOptions } from '../../kernels/train/adamw.ts';
 
 /**
  * The rule of SparseLoCo as deployed: after the median-norm clip, the mean over those that have a coordinate. Only for
@@ -39,6 +42,16 @@ export function contributorsMean(): AggregationRule {
   };
 }
 
+/** A sparse update as a vector of all parameters. */
+function toVector(layout: TensorLayout, tensors: readonly SparseTensor[], elements: number): Float32Array {
+  const vector = new Float32Array(elements);
+  for (const { tensor, indices, values } of tensors) {
+    const { offset } = layout[tensor];
+    for (let i = 0; i < indices.length; i++) vector[offset + indices[i]] = values[i];
+  }
+  return vector;
+}
+
 /** A dense vector as the sparse tensors that the kernels take: every element is there. */
 export function denseTensors(layout: TensorLayout, values: Float32Array): SparseTensor[] {
   return layout.map(({ offset, length }, tensor) => ({
@@ -72,15 +85,33 @@ export class OuterStep {
       return;
     }
     // Nesterov as in DiLoCo: v <- momentum v + a, then along a + momentum v.
-    const direction = new Float32Array(velocity.length);
-    for (const { tensor, indices, values } of update.tensors) {
-      const { offset } = this.#layout[tensor];
-      for (let i = 0; i < indices.length; i++) direction[offset + indices[i]] = values[i];
-    }
+    const direction = toVector(this.#layout, update.tensors, velocity.length);
     for (let i = 0; i < velocity.length; i++) {
       velocity[i] = this.#momentum * velocity[i] + direction[i];
       direction[i] += this.#momentum * velocity[i];
     }
     applyUpdate(weights, this.#layout, { tensors: denseTensors(this.#layout, direction) }, step);
+  }
+}
+
+/** AdamW on the aggregated gradients: the outer optimizer of data parallel training over compressed gradients. */
+export class OuterAdamW {
+  readonly #layout: TensorLayout;
+  readonly #optimizer: AdamW;
+  readonly #beta2: number;
+
+  /** @param modelLayout - of the model, which decides what is decayed; `layout` is that of the submissions. */
+  constructor(layout: TensorLayout, modelLayout: readonly TensorSlot[], beta2: number) {
+    this.#layout = layout;
+    this.#optimizer = new AdamW(modelLayout);
+    this.#beta2 = beta2;
+  }
+
+  /** Moves the weights by a round's submitted gradients. Throws errors of the aggregation. */
+  take(weights: Float32Array, submissions: readonly Submission[], learningRate: number): void {
+    const { tensors } = aggregate(weightedMean(), this.#layout, submissions);
+    const gradient = toVector(this.#layout, tensors, weights.length);
+    const options = { ...defaultAdamWOptions, beta2: this.#beta2 };
+    this.#optimizer.step(weights, gradient, Math.sqrt(sumOfSquares(gradient)), learningRate, options);
   }
 }

@@ -26,7 +26,7 @@ export function planRuns(
   { extent, only }: { extent: Extent; only?: string },
 ): PlannedRun[] {
   const planned = catalogue
-    .filter(({ name, question }) => only === undefined || name.includes(only) || question.includes(only))
+    .filter(({ name, question }) => only === undefined || `${question}: ${name}`.includes(only))
     .flatMap((entry) => {
       const seeds = extent === 'none' ? 0 : extent === 'key' ? entry.keySeeds : Math.max(entry.seeds, entry.keySeeds);
       return Array.from({ length: seeds }, (_, i) => {

@@ -12,7 +12,7 @@ import { AdamW } from '../../kernels/train/adamw.ts';
 import { innerSteps } from '../../kernels/train/inner-steps.ts';
 import { randomSource } from '../random.ts';
 import type { DataParallel, LocalSteps, Method, Phase } from './method.ts';
-import { denseTensors, OuterStep } from './outer-step.ts';
+import { denseTensors, OuterAdamW, OuterStep } from './outer-step.ts';
 import { dealText, heldOutTokens, type StudyText, type WindowStream } from './text.ts';
 
 /** What all runs of a study have in common. */
@@ -154,6 +154,11 @@ function takeBack(errorFeedback: Float32Array, layout: TensorLayout, tensors: re
   }
 }
 
+/** Sets the weights to where a worker stands that has not sent all it did. */
+function moveOn(weights: Float32Array, shared: Float32Array, errorFeedback: Float32Array, share: number): void {
+  for (let i = 0; i < weights.length; i++) weights[i] = shared[i] - share * errorFeedback[i];
+}
+
 /** Draws which submissions of a round arrive: all, or half of them, rounded up. */
 function drawArrivals(workers: number, half: boolean, random: () => number): boolean[] {
   const arrives = Array<boolean>(workers).fill(true);
@@ -180,6 +185,8 @@ async function runLocalSteps(run: Run, method: LocalSteps): Promise<void> {
     errorFeedback: new Float32Array(weights.length),
   }));
   const outer = new OuterStep(layout, { divideBy: method.divideBy, momentum: method.outerMomentum });
+  const { outerAdamBeta2 } = method;
+  const outerAdam = outerAdamBeta2 === undefined ? undefined : new OuterAdamW(layout, engine.layout, outerAdamBeta2);
   const random = randomSource(seed * 1000 + 500);
   let bytes = 0;
   for (let step = 0, round = 1; step < steps; round++) {
@@ -189,9 +196,12 @@ async function runLocalSteps(run: Run, method: LocalSteps): Promise<void> {
     const count = Math.min(planned, steps - step);
     const arrives = drawArrivals(workers.length, method.halfDropped !== 'no', random);
     const submissions: Submission[] = [];
+    const shared = method.ownStart === undefined ? undefined : weights.slice();
     for (const [i, worker] of workers.entries()) {
-      const delta = await workRound(run, method, worker, step, count);
       const { account, errorFeedback } = worker;
+      if (shared !== undefined) moveOn(weights, shared, errorFeedback, method.ownStart ?? 0);
+      const delta = await workRound(run, method, worker, step, count);
+      if (shared !== undefined) weights.set(shared);
       let tensors: readonly SparseTensor[];
       if (topK === null) {
         tensors = denseTensors(layout, delta);
@@ -207,8 +217,10 @@ async function runLocalSteps(run: Run, method: LocalSteps): Promise<void> {
       if (arrives[i]) submissions.push({ account, weight: 1n, update: { tensors } });
       else if (method.halfDropped === 'returned') takeBack(errorFeedback, layout, tensors);
     }
+    const scheduledRate = method.learningRate * rateShare(step, steps);
     const scheduled = method.submits === 'gradient' ? outerStep * rateShare(step, steps) : outerStep;
-    outer.take(weights, submissions, scheduled);
+    if (outerAdam !== undefined) outerAdam.take(weights, submissions, scheduledRate);
+    else outer.take(weights, submissions, scheduled);
     step += count;
     await run.onExchange(step, bytes / workers.length);
   }
