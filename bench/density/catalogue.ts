@@ -1,5 +1,5 @@
 /** The runs of the study, by question. */
-import { dataParallel, dense, type Method, sparse } from './method.ts';
+import { dataParallel, dense, type Method, phased, sparse } from './method.ts';
 
 /** A method under a name. */
 export interface Entry {
@@ -70,8 +70,11 @@ add(momentum, 'decay 1', sparse({ decay: 1 }));
 add(momentum, 'decay 0', sparse({ decay: 0 }));
 
 const published = 'The published scheme: 0.1 % of the gradient, float32, every step';
-add(published, 'no feedback, step 1', sparse({ ...publishedScheme, submits: 'gradient', outerStep: 1, decay: 0 }));
-add(published, 'feedback, step 1', sparse({ ...publishedScheme, submits: 'gradient', outerStep: 1 }));
+const raw = { ...publishedScheme, submits: 'gradient' } as const;
+add(published, 'no feedback, step 1', sparse({ ...raw, outerStep: 1, decay: 0 }));
+add(published, 'no feedback, step 0.2', sparse({ ...raw, outerStep: 0.2, decay: 0 }));
+add(published, 'feedback, step 0.2', sparse({ ...raw, outerStep: 0.2 }));
+add(published, 'feedback, step 0.05', sparse({ ...raw, outerStep: 0.05 }));
 
 const density = 'Density and values (H=5)';
 add(density, 'k=256', sparse({ topK: 256 }));
@@ -87,6 +90,40 @@ add(long, 'k=128, step 1.3', sparse({ innerSteps: 15, topK: 128, outerStep: 1.3 
 add(long, 'k=128, step 2', sparse({ innerSteps: 15, topK: 128 }));
 add(long, 'k=256, step 1.3', sparse({ innerSteps: 15, topK: 256, outerStep: 1.3 }));
 add(long, 'k=64, step 3', sparse({ innerSteps: 15, outerStep: 3 }));
+
+const schedules = 'Momentum and schedules (k=64, 2-bit but where it says otherwise)';
+add(schedules, 'H=2, momentum 0.9, step 0.3', sparse({ innerSteps: 2, outerMomentum: 0.9, outerStep: 0.3 }));
+const usual = { topK: 64, valueBits: 2, outerStep: 2 } as const;
+add(
+  schedules,
+  'H=1 for the first tenth, then 5, 2 in the last fifth',
+  phased([
+    { ...usual, share: 0.1, innerSteps: 1 },
+    { ...usual, share: 0.7, innerSteps: 5 },
+    { ...usual, share: 0.2, innerSteps: 2 },
+  ]),
+);
+add(
+  schedules,
+  'H=5, k=256 in the last fifth',
+  phased([
+    { ...usual, share: 0.8, innerSteps: 5 },
+    { ...usual, share: 0.2, innerSteps: 5, topK: 256 },
+  ]),
+);
+add(
+  schedules,
+  'H=5, dense float32 every step for the first twentieth',
+  phased([
+    { share: 0.05, innerSteps: 1, topK: null, valueBits: 32, outerStep: 1 },
+    { ...usual, share: 0.95, innerSteps: 5 },
+  ]),
+);
+
+const twice = 'Twice the tokens';
+add(twice, 'adamw, twice', dataParallel({ tokenShare: 2 }));
+add(twice, 'H=5', sparse({ tokenShare: 2 }));
+add(twice, 'H=2', sparse({ tokenShare: 2, innerSteps: 2 }));
 
 const half = 'Half of the submissions dropped at random each round (k=64, 2-bit, H=5)';
 add(half, 'all arrive', sparse(), 3);

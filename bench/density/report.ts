@@ -128,9 +128,32 @@ export function renderTables(corpus: CorpusResults): string {
   return [`## ${corpus.corpus}`, '', ...tables].join('\n');
 }
 
-/** Final loss of every run against what it cost. */
+/** Runs this far above the best, in nats, would only flatten the plot; the tables have them. */
+const PLOTTED_NATS = 0.5;
+
+/** Results that nothing cheaper beats. */
+function frontierOf(results: readonly EntryResult[]): ReadonlySet<EntryResult> {
+  const frontier = new Set<EntryResult>();
+  let best = Number.POSITIVE_INFINITY;
+  for (const result of results.toSorted((a, b) => a.bytesPerWorker - b.bytesPerWorker || a.loss - b.loss)) {
+    if (result.loss >= best) continue;
+    best = result.loss;
+    frontier.add(result);
+  }
+  return frontier;
+}
+
+/** Final loss of every run on four workers against what it cost. */
 function bytesPlot({ corpus, results }: CorpusResults): Plot {
-  const shown = results.filter(({ entry, losses }) => losses.size > 0 && entry.method.tokenShare === 1);
+  const comparable = results.filter(
+    ({ entry, losses }) => losses.size > 0 && entry.method.tokenShare === 1 && entry.method.workers === 4,
+  );
+  const limit = Math.min(...comparable.map(({ loss }) => loss)) + PLOTTED_NATS;
+  // The same method may stand under several questions: drawn once.
+  const shown = [...new Map(comparable.map((result) => [JSON.stringify(result.entry.method), result])).values()].filter(
+    ({ loss }) => loss <= limit,
+  );
+  const frontier = frontierOf(shown);
   const questions = [...new Set(shown.map(({ entry }) => entry.question))];
   const series: Series[] = questions.map((question) => ({
     name: question.replace(/[:(,].*/, '').trim(),
@@ -141,10 +164,11 @@ function bytesPlot({ corpus, results }: CorpusResults): Plot {
         x: result.bytesPerWorker / 1e6,
         y: result.loss,
         ...(result.losses.size > 1 && { low: result.low, high: result.high }),
+        ...(frontier.has(result) && { label: result.entry.name }),
       })),
   }));
   return {
-    title: `Held-out loss after the same tokens, against bytes sent (${corpus})`,
+    title: `Held-out loss after the same tokens, against bytes sent (${corpus}; worse than ${nats(limit)}: left out)`,
     x: { label: 'MB sent per worker, in all', logarithmic: true },
     y: { label: 'held-out loss, nats per byte' },
     series,
