@@ -23,11 +23,11 @@ function add(question: string, name: string, method: Method, seeds = 1, keySeeds
 const publishedScheme = { innerSteps: 1, topK: 4, valueBits: 32, chunking: 'model' } as const;
 
 const baselines = 'Baselines, dense';
-add(baselines, 'adamw', dataParallel());
+add(baselines, 'adamw', dataParallel(), 3, 1);
 add(baselines, 'adamw, lr 0.006', dataParallel({ learningRate: 0.006 }));
 add(baselines, 'adamw, lr 0.0015', dataParallel({ learningRate: 0.0015 }));
-add(baselines, 'mean, H=15', dense());
-add(baselines, 'diloco, H=15', dense({ outerStep: 0.7, outerMomentum: 0.9 }));
+add(baselines, 'mean, H=15', dense(), 1, 1);
+add(baselines, 'diloco, H=15', dense({ outerStep: 0.7, outerMomentum: 0.9 }), 1, 1);
 
 add(baselines, 'mean, H=5', dense({ innerSteps: 5 }));
 add(baselines, 'mean, H=1', dense({ innerSteps: 1 }));
@@ -45,16 +45,18 @@ add(rate, 'H=2, lr 0.006', sparse({ innerSteps: 2, learningRate: 0.006 }));
 add(rate, 'H=5, lr 0.006, step 1', sparse({ learningRate: 0.006, outerStep: 1 }));
 
 const rounds = 'Steps between exchanges (k=64, 2-bit)';
-add(rounds, 'H=5', sparse());
+add(rounds, 'H=5', sparse(), 3, 1);
 add(rounds, 'H=5, own start 0.5', sparse({ ownStart: 0.5 }));
 add(rounds, 'H=5, own start 1', sparse({ ownStart: 1 }));
 add(rounds, 'H=5, lr 0.0015', sparse({ learningRate: 0.0015 }));
 add(rounds, 'H=5, step 3', sparse({ outerStep: 3 }));
-add(rounds, 'H=15', sparse({ innerSteps: 15 }));
+add(rounds, 'H=15', sparse({ innerSteps: 15 }), 1, 1);
 add(rounds, 'H=1', sparse({ innerSteps: 1 }));
 add(rounds, 'H=1, decay 0.99', sparse({ innerSteps: 1, decay: 0.99 }));
 add(rounds, 'H=1, decay 0.99, step 4', sparse({ innerSteps: 1, decay: 0.99, outerStep: 4 }));
 add(rounds, 'H=1, decay 0.99, step 1', sparse({ innerSteps: 1, decay: 0.99, outerStep: 1 }));
+add(rounds, 'H=1, step 4', sparse({ innerSteps: 1, outerStep: 4 }));
+add(rounds, 'H=2', sparse({ innerSteps: 2 }), 3, 1);
 add(rounds, 'H=2, decay 0.98', sparse({ innerSteps: 2, decay: 0.98 }));
 add(rounds, 'H=3', sparse({ innerSteps: 3 }));
 
@@ -127,9 +129,9 @@ add(twice, 'H=2', sparse({ tokenShare: 2, innerSteps: 2 }));
 
 const half = 'Half of the submissions dropped at random each round (k=64, 2-bit, H=5)';
 add(half, 'all arrive', sparse(), 3);
-add(half, 'half dropped', sparse({ halfDropped: 'lost' }), 1);
+add(half, 'half dropped', sparse({ halfDropped: 'lost' }), 3);
 add(half, 'half dropped, authors take back', sparse({ halfDropped: 'returned' }), 1);
-add(half, 'control: half of the workers', sparse({ workers: 2, tokenShare: 0.5 }), 1);
+add(half, 'control: half of the workers', sparse({ workers: 2, tokenShare: 0.5 }), 3);
 
 const eight = 'Eight workers, the same tokens';
 add(eight, 'adamw, 8 workers', dataParallel({ workers: 8 }), 1);

@@ -9,6 +9,7 @@ export function isTwoHundredfold(method: Method): method is LocalSteps {
   return (
     method.kind === 'local-steps' &&
     method.chunking === 'tiles' &&
+    method.parts === 'interleaved' &&
     method.halfDropped === 'no' &&
     method.phases.every(({ topK, valueBits }) => topK === 64 && valueBits === 2)
   );
