@@ -45,7 +45,7 @@ export const settings: StudySettings = {
 const HELP = `npm run bench -- density [--json] -- [OPTIONS]
   --corpus FILE    text to learn, as bytes (default: the WordNet corpus that is installed)
   --runs EXTENT    which runs are done if they are missing: none, key (default), all; one takes about a minute
-  --only WORDS     only runs whose "question: name", as --list prints it, contains this
+  --only WORDS     only runs whose "question: name", as --list prints it, contains this; may be repeated
   --limit N        do at most N runs now; call again to go on
   --results FILE   where finished runs are kept (default: docs/density-results.jsonl); tables and plots go beside it
   --list           say which runs there are and which are done, and do nothing
@@ -66,7 +66,7 @@ function parseOptions(args: readonly string[]) {
     options: {
       corpus: { type: 'string' },
       runs: { type: 'string', default: 'key' },
-      only: { type: 'string' },
+      only: { type: 'string', multiple: true },
       limit: { type: 'string' },
       results: { type: 'string' },
       list: { type: 'boolean', default: false },
@@ -89,7 +89,10 @@ export async function run({ signal, progress, args }: BenchmarkOptions): Promise
     console.log(HELP);
     return { figures: {} };
   }
-  const text = await readStudyText(options.corpus, signal);
+  const text = await readStudyText(options.corpus, signal).catch((cause: NodeJS.ErrnoException) => {
+    if (options.corpus === undefined || cause.syscall === undefined) throw cause;
+    throw new DensityOptionsError(`--corpus ${options.corpus} cannot be read: ${cause.code}`, { cause });
+  });
   const earlier = await readResults(options.results);
   const done = new Set(earlier.map(({ key }) => key));
   const selection = { extent: options.extent, ...(options.only !== undefined && { only: options.only }) };

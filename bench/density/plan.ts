@@ -23,10 +23,10 @@ export function planRuns(
   catalogue: readonly Entry[],
   text: Pick<StudyText, 'digest'>,
   settings: StudySettings,
-  { extent, only }: { extent: Extent; only?: string },
+  { extent, only }: { extent: Extent; only?: readonly string[] },
 ): PlannedRun[] {
   const planned = catalogue
-    .filter(({ name, question }) => only === undefined || `${question}: ${name}`.includes(only))
+    .filter(({ name, question }) => only === undefined || only.some((words) => `${question}: ${name}`.includes(words)))
     .flatMap((entry) => {
       const seeds = extent === 'none' ? 0 : extent === 'key' ? entry.keySeeds : Math.max(entry.seeds, entry.keySeeds);
       return Array.from({ length: seeds }, (_, i) => {

@@ -230,7 +230,7 @@ test('runs are kept as they finish and never repeated; an interrupted one is rep
   );
   assert.is(planRuns(small, text, settings, { extent: 'key' }).length, 2);
   assert.is(planRuns(small, text, settings, { extent: 'none' }).length, 0);
-  assert.is(planRuns(small, text, settings, { extent: 'all', only: 'H=6' }).length, 2);
+  assert.is(planRuns(small, text, settings, { extent: 'all', only: ['H=6'] }).length, 2);
 
   const interrupt = new AbortController();
   const progress = (message: string) => {
