@@ -26,8 +26,8 @@ const baselines = 'Baselines, dense';
 add(baselines, 'adamw', dataParallel(), 3, 1);
 add(baselines, 'adamw, lr 0.006', dataParallel({ learningRate: 0.006 }));
 add(baselines, 'adamw, lr 0.0015', dataParallel({ learningRate: 0.0015 }));
-add(baselines, 'mean, H=15', dense(), 1, 1);
-add(baselines, 'diloco, H=15', dense({ outerStep: 0.7, outerMomentum: 0.9 }), 1, 1);
+add(baselines, 'mean, H=15', dense());
+add(baselines, 'diloco, H=15', dense({ outerStep: 0.7, outerMomentum: 0.9 }));
 
 add(baselines, 'mean, H=5', dense({ innerSteps: 5 }));
 add(baselines, 'mean, H=1', dense({ innerSteps: 1 }));
@@ -50,13 +50,13 @@ add(rounds, 'H=5, own start 0.5', sparse({ ownStart: 0.5 }));
 add(rounds, 'H=5, own start 1', sparse({ ownStart: 1 }));
 add(rounds, 'H=5, lr 0.0015', sparse({ learningRate: 0.0015 }));
 add(rounds, 'H=5, step 3', sparse({ outerStep: 3 }));
-add(rounds, 'H=15', sparse({ innerSteps: 15 }), 1, 1);
+add(rounds, 'H=15', sparse({ innerSteps: 15 }));
 add(rounds, 'H=1', sparse({ innerSteps: 1 }));
 add(rounds, 'H=1, decay 0.99', sparse({ innerSteps: 1, decay: 0.99 }));
 add(rounds, 'H=1, decay 0.99, step 4', sparse({ innerSteps: 1, decay: 0.99, outerStep: 4 }));
 add(rounds, 'H=1, decay 0.99, step 1', sparse({ innerSteps: 1, decay: 0.99, outerStep: 1 }));
 add(rounds, 'H=1, step 4', sparse({ innerSteps: 1, outerStep: 4 }));
-add(rounds, 'H=2', sparse({ innerSteps: 2 }), 3, 1);
+add(rounds, 'H=2', sparse({ innerSteps: 2 }), 3);
 add(rounds, 'H=2, decay 0.98', sparse({ innerSteps: 2, decay: 0.98 }));
 add(rounds, 'H=3', sparse({ innerSteps: 3 }));
 
