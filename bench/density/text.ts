@@ -78,6 +78,7 @@ export class WindowStream {
   readonly #windows: Uint32Array;
   readonly #random: () => number;
   #at: number;
+  #taken = 0;
 
   constructor(bytes: Uint8Array, context: number, windows: Uint32Array, seed: number) {
     this.#bytes = bytes;
@@ -87,9 +88,15 @@ export class WindowStream {
     this.#at = windows.length;
   }
 
+  /** Tokens predicted in all windows taken so far. */
+  get tokensTaken(): number {
+    return this.#taken * this.#context;
+  }
+
   /** The next `sequences` windows as engines take them. */
   take(sequences: number): Int32Array {
     const tokens = new Int32Array(sequences * (this.#context + 1));
+    this.#taken += sequences;
     for (let i = 0; i < sequences; i++) {
       if (this.#at === this.#windows.length) this.#shuffle();
       writeWindow(this.#bytes, this.#context, this.#windows[this.#at++], tokens, i * (this.#context + 1));

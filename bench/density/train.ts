@@ -251,7 +251,8 @@ export async function trainOnce(
     engine.loadWeights(initialWeights(preset, createHash('sha256').update(`density/${seed}`).digest()));
     const onTheWay = heldOutTokens(text, context, heldOutSequences.onTheWay);
     const curve: CurvePoint[] = [];
-    const tokensAt = (step: number) => step * method.workers * sequencesPerStep * context;
+    const streams = dealText(text, { context, workers: method.workers, parts: method.parts, seed });
+    const tokensTaken = () => streams.reduce((sum, stream) => sum + stream.tokensTaken, 0);
     let rounds = 0;
     let bytesPerWorker = 0;
     const onExchange = async (stepsDone: number, bytes: number): Promise<void> => {
@@ -259,18 +260,17 @@ export async function trainOnce(
       bytesPerWorker = bytes;
       const due = Math.floor((stepsDone * evaluations) / steps);
       if (due <= curve.length || stepsDone === steps) return;
-      const point = { tokens: tokensAt(stepsDone), bytesPerWorker, loss: await meanLoss(engine, onTheWay, signal) };
+      const point = { tokens: tokensTaken(), bytesPerWorker, loss: await meanLoss(engine, onTheWay, signal) };
       // A long round may pass several places: the curve has one point there.
       while (curve.length < due - 1) curve.push(point);
       curve.push(point);
       onPoint?.(point);
     };
-    const streams = dealText(text, { context, workers: method.workers, parts: method.parts, seed });
     const run: Run = { settings, seed, engine, streams, steps, signal, onExchange };
     if (method.kind === 'data-parallel') await runDataParallel(run, method);
     else await runLocalSteps(run, method);
     const loss = await meanLoss(engine, heldOutTokens(text, context, heldOutSequences.last), signal);
-    const last = { tokens: tokensAt(steps), bytesPerWorker, loss };
+    const last = { tokens: tokensTaken(), bytesPerWorker, loss };
     onPoint?.(last);
     const { buffer } = engine.weights;
     const digest = createHash('sha256').update(new Uint8Array(buffer)).digest('hex').slice(0, 16);

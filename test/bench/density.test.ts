@@ -147,6 +147,29 @@ test('the same run gives the same weights; another seed, another method others',
   assert.is(digests.size, 4);
 });
 
+test('own start: none is the shared start, and a share of the error feedback is another', async () => {
+  const weightsOf = async (ownStart?: number) => {
+    const changes = { innerSteps: 3, ...(ownStart !== undefined && { ownStart }) };
+    return (await trainOnce(text, settings, sparse(changes), 1)).weights;
+  };
+  const shared = await weightsOf();
+  assert.is(await weightsOf(0), shared);
+  assert.not.equal(await weightsOf(0.5), shared);
+});
+
+test('gradients of dense size under one AdamW at everyone are data parallel training', async () => {
+  const parallel = await trainOnce(text, settings, dataParallel(), 1);
+  const everyone = await trainOnce(
+    text,
+    settings,
+    sparse({ innerSteps: 1, submits: 'gradient', topK: null, valueBits: 32, outerAdamBeta2: 0.95 }),
+    1,
+  );
+  // Beside the median-norm clip and the order of additions.
+  assert.ok(Math.abs(everyone.loss - parallel.loss) < 0.02, `${everyone.loss} and ${parallel.loss}`);
+  assert.is(everyone.bytesPerWorker, parallel.bytesPerWorker);
+});
+
 test('methods that make no sense are refused', async () => {
   for (const method of [
     sparse({ submits: 'gradient', innerSteps: 2 }),
