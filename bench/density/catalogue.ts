@@ -147,4 +147,4 @@ add(own, 'k=64, 2-bit, H=5', sparse({ parts: 'contiguous' }));
 export const catalogue: readonly Entry[] = entries;
 
 /** Entries whose way is drawn. */
-export const curveNames: readonly string[] = ['adamw', 'diloco, H=15', 'mean, H=5', 'H=5', 'H=15'];
+export const curveNames: readonly string[] = ['adamw', 'diloco, H=15', 'mean, H=5', 'H=2', 'H=5', 'H=15'];

@@ -131,28 +131,29 @@ export function renderTables(corpus: CorpusResults): string {
 /** Runs this far above the best, in nats, would only flatten the plot; the tables have them. */
 const PLOTTED_NATS = 0.5;
 
-/** Results that nothing cheaper beats. */
+/** Submissions of one kind differ by some bytes: costs within this factor are the same. */
+const EQUAL_COST = 1.1;
+
+/** Results that nothing as cheap beats. */
 function frontierOf(results: readonly EntryResult[]): ReadonlySet<EntryResult> {
-  const frontier = new Set<EntryResult>();
-  let best = Number.POSITIVE_INFINITY;
-  for (const result of results.toSorted((a, b) => a.bytesPerWorker - b.bytesPerWorker || a.loss - b.loss)) {
-    if (result.loss >= best) continue;
-    best = result.loss;
-    frontier.add(result);
-  }
-  return frontier;
+  const beats = (other: EntryResult, result: EntryResult) =>
+    other.loss < result.loss && other.bytesPerWorker <= result.bytesPerWorker * EQUAL_COST;
+  return new Set(results.filter((result) => !results.some((other) => beats(other, result))));
 }
 
 /** Final loss of every run on four workers against what it cost. */
 function bytesPlot({ corpus, results }: CorpusResults): Plot {
   const comparable = results.filter(
-    ({ entry, losses }) => losses.size > 0 && entry.method.tokenShare === 1 && entry.method.workers === 4,
+    ({ entry: { method }, losses }) =>
+      losses.size > 0 &&
+      method.tokenShare === 1 &&
+      method.workers === 4 &&
+      !(method.kind === 'local-steps' && method.halfDropped !== 'no'),
   );
   const limit = Math.min(...comparable.map(({ loss }) => loss)) + PLOTTED_NATS;
-  // The same method may stand under several questions: drawn once.
-  const shown = [...new Map(comparable.map((result) => [JSON.stringify(result.entry.method), result])).values()].filter(
-    ({ loss }) => loss <= limit,
-  );
+  // The same method may stand under several questions: drawn under the first.
+  const methods = comparable.map(({ entry }) => JSON.stringify(entry.method));
+  const shown = comparable.filter(({ loss }, i) => loss <= limit && methods.indexOf(methods[i]) === i);
   const frontier = frontierOf(shown);
   const questions = [...new Set(shown.map(({ entry }) => entry.question))];
   const series: Series[] = questions.map((question) => ({

@@ -108,7 +108,8 @@ export function renderPlot(plot: Plot): string {
     top,
   );
   const parts = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" font-family="system-ui, sans-serif" font-size="12">`,
+    `<title>${escapeText(plot.title)}</title>`,
     '<style>.ink{fill:#222}.rule{stroke:#8888}.page{fill:#fff}' +
       '@media(prefers-color-scheme:dark){.ink{fill:#ddd}.page{fill:#16181c}}</style>',
     `<rect class="page" width="${WIDTH}" height="${HEIGHT}"/>`,
