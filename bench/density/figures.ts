@@ -82,6 +82,8 @@ export function studyFigures(
       dropped_half_returned_cost_nats: dropped.returned,
       seeds: best?.losses.size ?? 0,
     },
-    notes: missing ? [`${corpusName}: AdamW or the 200x setting has not been run: use --runs key or all`] : [],
+    notes: missing
+      ? [`${corpusName}: AdamW or the 200x setting has not been run: use --runs key or all`]
+      : ['gaps are means over the seeds that both have'],
   };
 }

@@ -280,7 +280,7 @@ test('runs are kept as they finish and never repeated; an interrupted one is rep
     [2, 2, 1, 1, 1],
   );
   const { figures, notes } = studyFigures([corpus], 'mice', settings);
-  assert.equal(notes, []);
+  assert.is(notes.length, 1);
   const lossOf = (name: string, seed: number) =>
     corpus.results.find(({ entry }) => entry.name === name)!.losses.get(seed)!;
   const gaps = [1, 2].map((seed) => lossOf('H=6', seed) - lossOf('adamw', seed));
