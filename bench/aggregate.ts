@@ -11,12 +11,14 @@ import { type AggregationRule, aggregate } from '../kernels/aggregate/rule.ts';
 import { weightedMean } from '../kernels/aggregate/weighted-mean.ts';
 import { decodeUpdate } from '../kernels/gradient/agf1.ts';
 import { compressUpdate } from '../kernels/gradient/compress.ts';
+import { hotLoops } from '../kernels/wasm/hot-loops.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { compare, ratioOf } from './measure.ts';
+import { NO_NUMPY, NumPy } from './submissions/numpy.ts';
 import { memcpySpeed, speedOf, syntheticGradient } from './submissions/synthetic.ts';
 
 /** One line for the list of benchmarks. */
-export const describe = 'speed of aggregation, application and model root against memcpy';
+export const describe = 'speed of aggregation, application and model root, against memcpy and NumPy';
 
 const SUBMISSIONS = 16;
 
@@ -35,14 +37,22 @@ export async function run({ signal, progress }: BenchmarkOptions): Promise<Bench
     const limits = { maxBytes: bytes.length, maxEntries: delta.length };
     return { account: author, weight: BigInt(1000 + i), update: decodeUpdate(bytes, { layout, limits }) };
   });
+  const allBytes = weights.byteLength * SUBMISSIONS;
   const aggregated = aggregate(weightedMean(), layout, submissions);
-  const rule = (tried: AggregationRule) =>
-    speedOf(weights.byteLength * SUBMISSIONS, () => aggregate(tried, layout, submissions));
+  const rule = (tried: AggregationRule) => speedOf(allBytes, () => aggregate(tried, layout, submissions));
+  const numpy = await NumPy.start(weights, rows, columns, options.topK);
   progress('speeds');
   const speeds = await compare(
     {
+      ...(numpy === undefined
+        ? {}
+        : {
+            numpy_aggregate: numpy.speed('aggregate', allBytes),
+            numpy_apply: numpy.speed('apply', weights.byteLength),
+          }),
       memcpy: memcpySpeed(weights),
       weighted_mean: rule(weightedMean()),
+      weighted_mean_wasm: rule(weightedMean({ loops: hotLoops })),
       centered_clipping: rule(centeredClipping()),
       coordinate_median: rule(coordinateMedian()),
       apply_and_undo: speedOf(weights.byteLength, () =>
@@ -52,15 +62,23 @@ export async function run({ signal, progress }: BenchmarkOptions): Promise<Bench
     },
     { signal },
   );
+  await numpy?.close();
   const named = Object.entries(speeds.summaries).map(([name, { median }]) => [`${name}_mb_per_s`, median]);
   const touched = aggregated.tensors.reduce((sum, { indices }) => sum + indices.length, 0);
   return {
     figures: {
       mb_per_s: speeds.summaries.weighted_mean?.median ?? null,
       memcpy_share: ratioOf(speeds, 'weighted_mean', 'memcpy').median,
+      numpy_ratio: numpy === undefined ? null : ratioOf(speeds, 'weighted_mean', 'numpy_aggregate').median,
+      apply_memcpy_share: ratioOf(speeds, 'apply_and_undo', 'memcpy').median,
+      apply_numpy_ratio: numpy === undefined ? null : ratioOf(speeds, 'apply_and_undo', 'numpy_apply').median,
       ...Object.fromEntries(named),
       touched_share: touched / weights.length,
     },
-    notes: [`MB/s of the rules: dense fp32 bytes of all ${SUBMISSIONS} submissions`, 'random matrices, not gradients'],
+    notes: [
+      `MB/s of the rules: dense fp32 bytes of all ${SUBMISSIONS} submissions`,
+      'random matrices, not gradients',
+      numpy === undefined ? NO_NUMPY : `NumPy ${numpy.version}, one thread`,
+    ],
   };
 }

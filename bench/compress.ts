@@ -8,8 +8,11 @@ import { compressTensor, compressUpdate } from '../kernels/gradient/compress.ts'
 import type { TensorSlot } from '../kernels/gradient/layout.ts';
 import { tableBytes, type ValueBits } from '../kernels/gradient/quantize.ts';
 import { RECORD_HEADER_BYTES } from '../kernels/gradient/record.ts';
+import { accumulateAndSelect } from '../kernels/gradient/top-k.ts';
+import { hotLoops } from '../kernels/wasm/hot-loops.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { compare, ratioOf } from './measure.ts';
+import { NO_NUMPY, NumPy } from './submissions/numpy.ts';
 import { memcpySpeed, speedOf, syntheticGradient } from './submissions/synthetic.ts';
 
 const HEADER = { round: 1, author: '0'.repeat(64), modelRoot: '0'.repeat(64), presetHash: '0'.repeat(64) };
@@ -58,7 +61,7 @@ function log2Binomial(n: number, k: number): number {
 }
 
 /** One line for the list of benchmarks. */
-export const describe = 'size and speed of compressed submissions, against memcpy';
+export const describe = 'size and speed of compressed submissions, against memcpy and NumPy';
 
 /** Bits of an index over log2(binomial(4096, k)) / k, minus 1. */
 function indexOverhead(bytes: number, topK: number, slot: TensorSlot): number {
@@ -100,8 +103,24 @@ export async function run({ signal, progress }: BenchmarkOptions): Promise<Bench
     );
     variants[`decode_${name}`] = speedOf(delta.byteLength, () => decodeUpdate(bytes, { layout, limits }));
   }
+  // Selection alone, with and without WebAssembly: the difference is what SIMD saves.
+  const geometry = chunkGeometry(slot.shape, 'tiles');
+  for (const loops of [hotLoops, null]) {
+    const feedback = new Float32Array(slot.length);
+    variants[`select_k64_${loops === null ? 'javascript' : 'wasm'}`] = speedOf(delta.byteLength, () =>
+      accumulateAndSelect(delta, feedback, geometry, 64, 0.95, loops),
+    );
+  }
+  const numpy = await NumPy.start(delta, 2048, 4096, 64);
+  if (numpy !== undefined) {
+    variants.numpy_compress_k64_2bit = numpy.speed('compress', delta.byteLength);
+    variants.numpy_decode_k64_2bit = numpy.speed('decode', delta.byteLength);
+  }
   progress('speeds');
   const speeds = await compare(variants, { signal });
+  await numpy?.close();
+  const numpyRatio = (what: string) =>
+    numpy === undefined ? null : ratioOf(speeds, `${what}_k64_2bit`, `numpy_${what}_k64_2bit`).median;
   const named = Object.entries(speeds.summaries).map(([name, { median }]) => [`${name}_mb_per_s`, median]);
   progress('sizes of a 6.2 B-parameter submission');
   return {
@@ -112,6 +131,8 @@ export async function run({ signal, progress }: BenchmarkOptions): Promise<Bench
       mb_per_s: speeds.summaries.compress_k64_2bit?.median ?? null,
       memcpy_share: ratioOf(speeds, 'compress_k64_2bit', 'memcpy').median,
       decode_memcpy_share: ratioOf(speeds, 'decode_k64_2bit', 'memcpy').median,
+      numpy_ratio: numpyRatio('compress'),
+      decode_numpy_ratio: numpyRatio('decode'),
       bytes_6p2b_k64_2bit: bytesAtSevenB(64, 2),
       ...ratios,
       ...Object.fromEntries(named),
@@ -120,6 +141,8 @@ export async function run({ signal, progress }: BenchmarkOptions): Promise<Bench
       'random heavy-tailed matrices, not gradients',
       `6.2 B parameters: extrapolated from ${MEASURED_ROWS} rows of each kind of tensor by their number in the model`,
       'index_overhead: worst of k = 4, 32, 64',
+      'one core; numpy_ratio: times the speed of bench/submissions/straightforward.py, which codes no indices',
+      numpy === undefined ? NO_NUMPY : `NumPy ${numpy.version}, one thread`,
     ],
   };
 }

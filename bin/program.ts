@@ -11,8 +11,11 @@ import { addKeyCommand } from './commands/key.ts';
 import { addModelCommand } from './commands/model.ts';
 import { addRoleCommands } from './commands/roles.ts';
 import { addSendCommand } from './commands/send.ts';
+import { addStakeCommand } from './commands/stake.ts';
+import { addStateCommand } from './commands/state.ts';
 import { addStatusCommand } from './commands/status.ts';
 import { addUpCommand } from './commands/up.ts';
+import { addVerifyCommand } from './commands/verify.ts';
 
 /** The whole command line, ready to parse. Usage errors are thrown as CommanderError after their message is printed. */
 export function createProgram(): Command {
@@ -26,10 +29,13 @@ export function createProgram(): Command {
   addRoleCommands(program);
   addStatusCommand(program);
   addBalanceCommand(program);
+  addVerifyCommand(program);
   addSendCommand(program);
+  addStakeCommand(program);
   addChainCommands(program);
   addModelCommand(program);
   addDoctorCommand(program);
+  addStateCommand(program);
   addKeyCommand(program);
   addConfigCommand(program);
   program.addHelpText(

@@ -11,9 +11,10 @@ import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
 import { TransactionSender } from './blockchain/transaction-sender.ts';
-import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
+import { genesisHash, type NetworkFile, networkId, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
 import { equivocatingGossip } from './consensus/adversary.ts';
+import type { TrustedPoint } from './consensus/light-client/trust.ts';
 import { ConsensusService } from './consensus/service.ts';
 import type { DataFolder } from './data-folder.ts';
 import { checkGenesisCertificates } from './identity/genesis-certificates.ts';
@@ -23,7 +24,9 @@ import type { Logger } from './log/logger.ts';
 import { TransactionRefusedError } from './mempool/errors.ts';
 import { createNetwork, type Network } from './network/network.ts';
 import { RoundHistory } from './round-history.ts';
-import { Store } from './store/store.ts';
+import { StateSyncServer } from './state-sync/protocol.ts';
+import { StateSync } from './state-sync/state-sync.ts';
+import { type Retention, Store } from './store/store.ts';
 
 /** What a node is made of. */
 export interface NodeOptions {
@@ -39,6 +42,15 @@ export interface NodeOptions {
   readonly announce: readonly string[];
   readonly maxPeers: number;
   readonly api: { readonly host: string; readonly port: number };
+  /** What is kept of the past, and how a node that is far behind begins. Default: everything, from genesis. */
+  readonly chain?:
+    | {
+        readonly retention: Retention;
+        /** A block that the operator trusts: with it a recent state is fetched instead of all blocks. */
+        readonly trust: TrustedPoint | undefined;
+        readonly trustingPeriodMs: number;
+      }
+    | undefined;
   /** Most bytes of blobs on disk; of those that are not pinned the least recently used go first. */
   readonly blobCapacityBytes: number;
   /** For tests: the node contradicts every vote of its own. */
@@ -160,9 +172,12 @@ export class AliceNode {
     const { genesis } = networkFile;
     checkGenesisCertificates(genesis);
     await using cleanup = new AsyncDisposableStack();
-    const store = Store.open({ path: folder.join('chain.sqlite'), genesisHash: genesisHash(genesis) });
+    const store = Store.open({
+      path: folder.join('chain.sqlite'),
+      genesisHash: genesisHash(genesis),
+      ...(options.chain && { retention: options.chain.retention }),
+    });
     cleanup.defer(() => store.close());
-    const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain') });
     const blobStore = await openBlobStore({ dir: folder.join('blobs'), capacityBytes: options.blobCapacityBytes });
     cleanup.defer(() => blobStore.close());
     const network = await createNetwork({
@@ -179,9 +194,12 @@ export class AliceNode {
       ]),
       log: log.child('network'),
     });
-    const node = new AliceNode({ options, store, blockchain, network, blobStore });
     await network.start();
     cleanup.defer(() => network.stop());
+    await AliceNode.#syncState(options, store, network);
+    const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain') });
+    const node = new AliceNode({ options, store, blockchain, network, blobStore });
+    await new StateSyncServer(blockchain).serve(network);
     await node.blobs.start();
     cleanup.defer(() => node.blobs.stop());
     await node.consensus.start();
@@ -201,6 +219,16 @@ export class AliceNode {
       'node started',
     );
     return node;
+  }
+
+  /** Fetches a recent state before the chain is loaded, where the operator trusts a block and the node is far behind. */
+  static async #syncState({ chain, networkFile, log }: NodeOptions, store: Store, network: Network): Promise<void> {
+    if (chain?.trust === undefined) return;
+    const { trust, trustingPeriodMs } = chain;
+    const init = { trust, trustingPeriodMs, networkId: networkId(networkFile.genesis) };
+    const sync = new StateSync(init, { store, requests: network, discovery: network, log: log.child('state-sync') });
+    // Bounded by its own patience; a second interrupt ends the process as it does everywhere.
+    await sync.run({ signal: new AbortController().signal });
   }
 
   /** Takes transactions from gossip into the mempool; what is refused is not passed on. */

@@ -5,10 +5,10 @@ import type { Command } from 'commander';
 import { BootstrapRole } from '../../bootstrap/role.ts';
 import { reportToParent, stopSignal } from '../../node/api/parent-link.ts';
 import type { Role } from '../../node/api/status.ts';
-import { accountFromAddress } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import type { Config } from '../../node/config/settings.ts';
+import { parseTrustedPoint } from '../../node/consensus/light-client/trust.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { createLogger } from '../../node/log/logger.ts';
@@ -17,7 +17,6 @@ import { MinerRole } from '../../roles/miner/role.ts';
 import { ValidatorRole } from '../../roles/validator/role.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
 import { givenPassword } from '../node-options.ts';
-import { UsageError } from '../report-failure.ts';
 
 interface RoleOptions extends ConfigFlags {
   network: string;
@@ -45,7 +44,8 @@ const DESCRIPTIONS: Readonly<Record<Role, string>> = {
 
 const HELP: Readonly<Record<Role, string>> = {
   bootstrap: '\nWith --corpus it also serves the shards of the network until others have them.',
-  validator: '\nThe account in <dir>/keys has to be one of the validators that the network file names.',
+  validator:
+    '\nIt votes while the account in <dir>/keys is a validator: named by the network file, or by its stake ("alice stake").\nUntil then it follows the chain. Never run two nodes with the same keys: votes that contradict each other cost the stake.',
   miner: '\nKeys are made in <dir>/keys on the first start; the account there is what earns.',
 };
 
@@ -84,14 +84,6 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   try {
     const password = await givenPassword(undefined);
     const identity = await loadOrCreateIdentity(folder.join('keys'), password === undefined ? {} : { password });
-    if (
-      role === 'validator' &&
-      !networkFile.genesis.validators.some(({ address }) => accountFromAddress(address) === identity.account)
-    ) {
-      throw new UsageError(
-        `${identity.address} is no validator of this network: put a founding validator's keys into ${folder.join('keys')}`,
-      );
-    }
     const name = flags.name || config.miner.name || basename(dir);
     const device = `${platform()}-${arch()}, ${availableParallelism()} cores`.slice(0, 64);
     const running = makeRole(
@@ -106,6 +98,14 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
         announce: config.network.announce,
         maxPeers: config.network.maxPeers,
         api: config.api,
+        chain: {
+          retention: {
+            stateWindowBlocks: config.chain.keepStates,
+            blockWindowBlocks: config.chain.keepBlocks === 0 ? undefined : config.chain.keepBlocks,
+          },
+          trust: config.chain.trust === '' ? undefined : parseTrustedPoint(config.chain.trust),
+          trustingPeriodMs: config.chain.trustDays * 24 * 3600 * 1000,
+        },
         blobCapacityBytes: BLOB_CAPACITY_BYTES,
         log,
       },

@@ -81,20 +81,22 @@ class TensorCursor {
 }
 
 /**
- * Aggregates a round, tensor by tensor in layout order. Only elements whose aggregate is not zero are given.
+ * Aggregates a round, tensor by tensor in layout order. Only elements whose aggregate is not zero are given. Threads can
+ * share the work: each gives a `range` of tensors (`first` up to `end`), and what they give makes up the whole.
  * Throws {@link InvalidSubmissionsError}.
  */
 export function* aggregateTensors(
   rule: AggregationRule,
   layout: TensorLayout,
   submissions: readonly Submission[],
+  range: { readonly first: number; readonly end: number } = { first: 0, end: layout.length },
 ): Generator<SparseTensor> {
   const ordered = inAccountOrder(submissions);
   const combine = rule.prepare(ordered);
   const cursors = ordered.map(({ update }) => new TensorCursor(update));
   for (let tensor = 0; tensor < layout.length; tensor++) {
     const parts = cursors.map((cursor) => cursor.take(tensor));
-    if (parts.every((part) => part === undefined)) continue;
+    if (tensor < range.first || tensor >= range.end || parts.every((part) => part === undefined)) continue;
     const combined = combine(layout[tensor].length, parts);
     if (combined.indices.length > 0) yield { tensor, ...combined };
   }

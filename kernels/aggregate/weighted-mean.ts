@@ -5,6 +5,7 @@
  * moves a coordinate by more than its share of the weight times its (clipped) value, and nobody owns a coordinate that
  * only they send (ANCHORS 3). The outer step makes up for the smaller result.
  */
+import type { HotLoops } from '../wasm/hot-loops.ts';
 import { linearCombination } from './linear.ts';
 import { clipScale, medianNorm, normOf } from './norm.ts';
 import type { AggregationRule, Submission } from './rule.ts';
@@ -21,10 +22,14 @@ export function weightShares(submissions: readonly Submission[]): number[] {
 /**
  * Coefficient of submission i: `share_i * clipScale(norm_i, limit)`. `limit` is the median norm of all submissions given,
  * unless the caller fixes it (for instance to the median over more submissions than were accepted). `norms`, by account, are
- * those that the caller has already from `normOf`.
+ * those that the caller has already from `normOf`. `loops`: see {@link linearCombination}.
  */
 export function weightedMean(
-  options: { readonly normLimit?: number; readonly norms?: ReadonlyMap<string, number> } = {},
+  options: {
+    readonly normLimit?: number;
+    readonly norms?: ReadonlyMap<string, number>;
+    readonly loops?: HotLoops | null;
+  } = {},
 ): AggregationRule {
   return {
     name: 'weighted-mean',
@@ -32,7 +37,8 @@ export function weightedMean(
       const norms = submissions.map(({ account, update }) => options.norms?.get(account) ?? normOf(update));
       const limit = options.normLimit ?? medianNorm(norms);
       const shares = weightShares(submissions);
-      return linearCombination(shares.map((share, i) => share * clipScale(norms[i], limit)));
+      const coefficients = shares.map((share, i) => share * clipScale(norms[i], limit));
+      return linearCombination(coefficients, options.loops);
     },
   };
 }

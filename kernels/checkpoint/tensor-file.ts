@@ -70,8 +70,8 @@ function checksum(header: Buffer): Buffer {
   return createHash('sha256').update(header.subarray(0, 88)).digest();
 }
 
-/** The header's bytes; `incomplete` marks numbers that are being changed. */
-export function encodeHeader(fields: TensorFileHeader, { incomplete = false } = {}): Buffer {
+/** The {@link TENSOR_FILE_HEADER_BYTES} bytes of a header; `incomplete` marks numbers that are being changed. */
+export function encodeTensorFileHeader(fields: TensorFileHeader, { incomplete = false } = {}): Buffer {
   const header = Buffer.alloc(TENSOR_FILE_HEADER_BYTES);
   header.writeUInt32LE(incomplete ? INCOMPLETE_MAGIC : MAGIC, 0);
   header.writeUInt32LE(VERSION, 4);
@@ -144,7 +144,7 @@ export async function writeTensorFile(
         await writeAll(file, bytes, TENSOR_FILE_HEADER_BYTES + chunk * MODEL_CHUNK_BYTES);
       }
       const root = knownRoot ?? ModelTree.ofDigests(numbers.byteLength, Buffer.concat(digests)).root;
-      await writeAll(file, encodeHeader({ ...fields, root, elements: numbers.length }), 0);
+      await writeAll(file, encodeTensorFileHeader({ ...fields, root, elements: numbers.length }), 0);
       await file.sync();
     } finally {
       await file.close();
@@ -167,8 +167,8 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** Opens a tensor file and checks its header and size. Throws a {@link TensorFileError}, errors of the file system. */
-export async function openChecked(
+/** Opens a tensor file and checks its header and size, not the numbers. The caller closes it. Throws a {@link TensorFileError}. */
+export async function openTensorFile(
   path: string,
   flags: 'r' | 'r+' = 'r',
 ): Promise<{ file: FileHandle; header: TensorFileHeader }> {
@@ -189,7 +189,7 @@ export async function openChecked(
 
 /** Reads and checks the header and the size of a tensor file, not the numbers. Throws a {@link TensorFileError}. */
 export async function readTensorFileHeader(path: string): Promise<TensorFileHeader> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   await file.close();
   return header;
 }
@@ -227,7 +227,7 @@ export async function readTensorFile(
   expected: TensorFileExpectation,
   options: { readonly signal?: AbortSignal } = {},
 ): Promise<TensorFileContent> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   try {
     checkExpectation(path, header, expected);
     const numbers = new Float32Array(header.elements);
@@ -255,7 +255,7 @@ export async function readTensorFile(
  * it against its digest. Throws a {@link TensorFileError}; RangeError for a chunk that is not there.
  */
 export async function readTensorFileChunk(path: string, chunk: number): Promise<Uint8Array> {
-  const { file, header } = await openChecked(path);
+  const { file, header } = await openTensorFile(path);
   try {
     if (!(Number.isInteger(chunk) && chunk >= 0 && chunk < chunkCount(header.elements))) {
       throw new RangeError(`chunk ${chunk} of ${chunkCount(header.elements)}`);

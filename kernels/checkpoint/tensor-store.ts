@@ -16,8 +16,8 @@ import type { TensorSlot } from '../model/layout.ts';
 import { TensorFileContentError, TensorFileSizeError } from './errors.ts';
 import {
   checkExpectation,
-  encodeHeader,
-  openChecked,
+  encodeTensorFileHeader,
+  openTensorFile,
   readAll,
   syncFolder,
   TENSOR_FILE_HEADER_BYTES,
@@ -160,7 +160,7 @@ export class TensorStore {
     const file = await open(temporary, 'w+');
     try {
       await file.truncate(TENSOR_FILE_HEADER_BYTES + elements * 4);
-      await writeAll(file, encodeHeader(header, { incomplete: true }), 0);
+      await writeAll(file, encodeTensorFileHeader(header, { incomplete: true }), 0);
       const store = new TensorStore(path, init, file, header, false);
       store.#temporary = temporary;
       return store;
@@ -180,7 +180,7 @@ export class TensorStore {
     init: TensorStoreInit,
     { signal }: { readonly signal?: AbortSignal } = {},
   ): Promise<TensorStore> {
-    const { file, header } = await openChecked(path, 'r+');
+    const { file, header } = await openTensorFile(path, 'r+');
     try {
       const { kind, presetHash } = init;
       checkExpectation(path, header, { kind, presetHash, elements: elementsOf(init.layout) });
@@ -202,7 +202,7 @@ export class TensorStore {
     const temporary = temporaryName(path);
     await copyFile(this.#temporary ?? this.path, temporary, constants.COPYFILE_FICLONE);
     const file = await open(temporary, 'r+');
-    await writeAll(file, encodeHeader(this.#header, { incomplete: true }), 0);
+    await writeAll(file, encodeTensorFileHeader(this.#header, { incomplete: true }), 0);
     const store = new TensorStore(path, this, file, this.#header, false);
     store.#temporary = temporary;
     for (const [name, sums] of this.#checksums) store.#checksums.get(name)?.take(sums);
@@ -284,7 +284,7 @@ export class TensorStore {
     // The numbers first: a whole header over numbers that were lost would be found out only by the root.
     await this.#file.sync();
     const header = { ...this.#header, round, root };
-    await writeAll(this.#file, encodeHeader(header), 0);
+    await writeAll(this.#file, encodeTensorFileHeader(header), 0);
     await this.#file.sync();
     this.#header = header;
     this.#whole = true;
@@ -305,7 +305,7 @@ export class TensorStore {
     if (!this.#whole) throw new TensorStoreUseError(`${this.path} is not sealed`);
     if (round !== this.#header.round) {
       const header = { ...this.#header, round };
-      await writeAll(this.#file, encodeHeader(header), 0);
+      await writeAll(this.#file, encodeTensorFileHeader(header), 0);
       await this.#file.sync();
       this.#header = header;
     }
@@ -321,7 +321,7 @@ export class TensorStore {
   }
 
   async #mark(): Promise<void> {
-    await writeAll(this.#file, encodeHeader(this.#header, { incomplete: true }), 0);
+    await writeAll(this.#file, encodeTensorFileHeader(this.#header, { incomplete: true }), 0);
     await this.#file.datasync();
     this.#whole = false;
   }

@@ -1,7 +1,7 @@
 /**
  * One tensor of an AGF1 submission: its selected elements as bytes, and back. Byte layout: `docs/agf1.md`.
  */
-import { type ChunkGeometry, type Chunking, chunkAt, chunkGeometry, fullEntries, TILE_SIDE } from './chunks.ts';
+import { type ChunkGeometry, type Chunking, chunkGeometry, chunkSize, fullEntries, TILE_SIDE } from './chunks.ts';
 import {
   InvalidCountError,
   InvalidTopKError,
@@ -67,12 +67,6 @@ function readCounts(stream: Uint8Array, chunks: number, width: number): Uint32Ar
     throw new NonZeroPaddingError('unused bits of the counts are not zero');
   }
   return counts;
-}
-
-/** Elements that a chunk may hold under `topK`. */
-function chunkCap(geometry: ChunkGeometry, band: number, place: number, topK: number): number {
-  const { height, width } = chunkAt(geometry, band, place);
-  return Math.min(topK, height * width);
 }
 
 /**
@@ -184,19 +178,19 @@ function readIndices(
   let at = 0;
   for (let band = 0, chunkIndex = 0; band < geometry.bands; band++) {
     const bandStart = at;
-    const bandOrigin = chunkAt(geometry, band, 0).start;
+    const bandOrigin = geometry.tiled ? band * TILE_SIDE * columns : band * geometry.largestChunk;
     for (let place = 0; place < geometry.chunksPerBand; place++, chunkIndex++) {
-      const { start, height, width } = chunkAt(geometry, band, place);
-      const size = height * width;
+      const size = chunkSize(geometry, band, place);
       const count = counts === undefined ? Math.min(topK, size) : counts[chunkIndex];
       const first = at;
       reader.read(count, size, indices, at);
       at += count;
       if (!geometry.tiled) {
-        for (let i = first; i < at; i++) indices[i] += start;
+        for (let i = first; i < at; i++) indices[i] += bandOrigin;
         continue;
       }
-      const origin = start - bandOrigin;
+      const origin = place * TILE_SIDE;
+      const width = Math.min(TILE_SIDE, columns - origin);
       for (let i = first; i < at; i++) {
         const row = (indices[i] / width) | 0;
         rowOf[i - bandStart] = row;
@@ -246,7 +240,7 @@ export function decodeRecord(
     entries = 0;
     for (let band = 0, chunk = 0; band < geometry.bands; band++) {
       for (let place = 0; place < geometry.chunksPerBand; place++, chunk++) {
-        if (counts[chunk] > chunkCap(geometry, band, place, topK)) {
+        if (counts[chunk] > Math.min(topK, chunkSize(geometry, band, place))) {
           throw new InvalidCountError(`chunk ${chunk} holds ${counts[chunk]} elements`);
         }
         entries += counts[chunk];

@@ -6,6 +6,8 @@
  * the leading bits of the magnitudes gives a threshold that cannot fail. Either way the result is exact: the k largest
  * magnitudes, ties to the lowest position, zeros never.
  */
+import type { HotLoops } from '../wasm/hot-loops.ts';
+import { bandElements, type Candidates, candidatesFor, workplaceFor } from './accumulate.ts';
 import { type Chunk, type ChunkGeometry, chunkAt, fullEntries } from './chunks.ts';
 
 /** Smallest positive fp32: the threshold that lets everything but zeros (of either sign) pass. */
@@ -28,50 +30,6 @@ export interface Selection {
   readonly indices: Uint32Array;
   /** Values, in the same order. */
   readonly values: Float32Array;
-}
-
-/** Candidates of one chunk; grows for whole-tensor chunks. Reused from chunk to chunk. */
-interface Candidates {
-  positions: Uint32Array;
-  magnitudes: Float32Array;
-  work: Float32Array;
-}
-
-function candidatesFor(elements: number): Candidates {
-  return {
-    positions: new Uint32Array(elements),
-    magnitudes: new Float32Array(elements),
-    work: new Float32Array(elements),
-  };
-}
-
-/** `into <- fround(decay * into + added)` over a chunk, collecting positions whose magnitude reaches the threshold. */
-function accumulateAndCollect(
-  into: Float32Array,
-  added: Float32Array,
-  decay: number,
-  chunk: Chunk,
-  columns: number,
-  threshold: number,
-  candidates: Candidates,
-): number {
-  const { positions, magnitudes } = candidates;
-  let found = 0;
-  let position = 0;
-  for (let row = 0; row < chunk.height; row++) {
-    let at = chunk.start + row * columns;
-    for (const end = at + chunk.width; at < end; at++, position++) {
-      const sum = Math.fround(decay * into[at] + added[at]);
-      into[at] = sum;
-      const magnitude = Math.abs(sum);
-      if (magnitude >= threshold) {
-        positions[found] = position;
-        magnitudes[found] = magnitude;
-        found++;
-      }
-    }
-  }
-  return found;
 }
 
 /** Collects positions whose magnitude reaches the threshold. */
@@ -149,7 +107,8 @@ function kthLargest(values: Float32Array, count: number, k: number): number {
 /**
  * Updates the error feedback of a tensor, `feedback <- fround(decay * feedback + delta)` (the product and the sum in
  * fp64), and selects the `topK` largest elements of each chunk of the result. Elements that are zero are not selected.
- * Inputs must be finite and their sums must fit fp32: the caller has checked.
+ * Inputs must be finite and their sums must fit fp32: the caller has checked. `loops` null works in JavaScript alone; the
+ * result is the same.
  */
 export function accumulateAndSelect(
   delta: Float32Array,
@@ -157,33 +116,40 @@ export function accumulateAndSelect(
   geometry: ChunkGeometry,
   topK: number,
   decay: number,
+  loops?: HotLoops | null,
 ): Selection {
   const capacity = fullEntries(geometry, topK);
   const counts = new Uint32Array(geometry.chunks);
   const positions = new Uint32Array(capacity);
   const indices = new Uint32Array(capacity);
   const values = new Float32Array(capacity);
-  const bits = new Int32Array(feedback.buffer, feedback.byteOffset, feedback.length);
   const histogram = new Uint32Array(2 ** HISTOGRAM_BITS);
-  const wholeTensor = !geometry.tiled && geometry.chunks === 1;
-  let candidates = candidatesFor(wholeTensor ? 0 : geometry.largestChunk);
-  const { columns } = geometry;
+  const workplace = workplaceFor({ delta, feedback, decay, geometry }, loops);
+  const { sums, bits } = workplace;
+  let candidates = workplace.candidates;
+  let work = new Float32Array(candidates.magnitudes.length);
+  const { columns, length } = geometry;
+  const bandLength = bandElements(geometry);
   let guess = Number.POSITIVE_INFINITY;
   let entries = 0;
   for (let band = 0, chunkIndex = 0; band < geometry.bands; band++) {
+    const origin = workplace.open(band * bandLength, Math.min(length, (band + 1) * bandLength));
     for (let place = 0; place < geometry.chunksPerBand; place++, chunkIndex++) {
-      const chunk = chunkAt(geometry, band, place);
-      const keep = Math.min(topK, chunk.height * chunk.width);
-      let found = accumulateAndCollect(feedback, delta, decay, chunk, columns, guess, candidates);
+      const { start, height, width } = chunkAt(geometry, band, place);
+      const chunk = { start: start - origin, height, width };
+      const keep = Math.min(topK, height * width);
+      let found = workplace.collect(chunk, guess);
       if (found < keep) {
         const exact = histogramThreshold(bits, chunk, columns, keep, histogram);
-        if (exact.reaching > candidates.positions.length) candidates = candidatesFor(exact.reaching);
-        found = collect(feedback, chunk, columns, exact.threshold, candidates);
+        if (exact.reaching > candidates.positions.length) {
+          candidates = candidatesFor(exact.reaching);
+          work = new Float32Array(exact.reaching);
+        }
+        found = collect(sums, chunk, columns, exact.threshold, candidates);
       }
       let kthMagnitude = SMALLEST_MAGNITUDE;
       let ties = found;
       if (found >= keep) {
-        const work = candidates.work;
         work.set(candidates.magnitudes.subarray(0, found));
         kthMagnitude = kthLargest(work, found, keep);
         let larger = 0;
@@ -197,17 +163,18 @@ export function accumulateAndSelect(
         // Candidates come in ascending order of position, so the ties that fit are those at the lowest positions.
         if (magnitude === kthMagnitude && ties-- <= 0) continue;
         const position = candidates.positions[i];
-        const row = (position / chunk.width) | 0;
-        const at = chunk.start + row * columns + (position - row * chunk.width);
+        const row = (position / width) | 0;
+        const at = chunk.start + row * columns + (position - row * width);
         positions[entries] = position;
-        indices[entries] = at;
-        values[entries] = feedback[at];
+        indices[entries] = origin + at;
+        values[entries] = sums[at];
         entries++;
       }
       counts[chunkIndex] = entries - first;
       // An infinite guess collects nothing and goes straight to the histogram: right after a chunk of zeros.
       guess = entries > first ? kthMagnitude * THRESHOLD_SHARE : Number.POSITIVE_INFINITY;
     }
+    workplace.close();
   }
   return {
     counts,

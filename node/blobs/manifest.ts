@@ -7,8 +7,8 @@
  * of `chunkBytes`, the last one shorter. Equal bytes have equal manifests, because the chunk size is fixed.
  */
 import { createHash } from 'node:crypto';
-import { Struct, u8, u32, u64, Vector } from 'scale-ts';
-import { decodeStrict, hashCodec } from '../chain/codec.ts';
+import { Struct, u8, u32, u64 } from 'scale-ts';
+import { decodeStrict, hashCodec, Vector } from '../chain/codec.ts';
 import type { Hash } from '../chain/hash.ts';
 import { cidFromDigest, parseCid } from '../network/names.ts';
 import { InvalidManifestError } from './errors.ts';

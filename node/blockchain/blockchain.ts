@@ -29,6 +29,7 @@ import type { Hash } from '../chain/hash.ts';
 import { decodeTransaction, transactionId } from '../chain/transaction.ts';
 import { type ValidatorSet, validatorSetHash } from '../chain/validator-set.ts';
 import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../consensus/application.ts';
+import type { LightBlock } from '../consensus/light-client/light-block.ts';
 import { verifyProof } from '../identity/signatures.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
@@ -50,6 +51,7 @@ import type { Store, StoredReceipt } from '../store/store.ts';
 import { evidenceStatus, proveEvidence, readEvidence } from './block-evidence.ts';
 import { ledgerJson } from './ledger-json.ts';
 import { loadState } from './load-state.ts';
+import { StateHistory } from './state-history.ts';
 
 /** Bytes of a block that are no transactions: header, beacon proof, evidence, length prefixes, with room to spare. */
 const BLOCK_OVERHEAD_BYTES = 1024 + MAX_EVIDENCE_PER_BLOCK * MAX_EVIDENCE_BYTES;
@@ -119,6 +121,7 @@ export class Blockchain implements Application {
   readonly #workListeners = new Set<() => void>();
   readonly #blockListeners = new Set<(event: BlockEvent) => void>();
   readonly #log: ListenerLog;
+  readonly #history: StateHistory;
   #state: LedgerState;
   #knownSet: { readonly hash: Hash; readonly set: ValidatorSet } | undefined;
   #last: { readonly id: Hash; readonly header: Header } | undefined;
@@ -132,6 +135,7 @@ export class Blockchain implements Application {
     const { state, last } = loadState(init.genesis, store);
     this.#state = state;
     this.#last = last === undefined ? undefined : { id: blockId(last), header: last };
+    this.#history = new StateHistory(store, last?.height ?? 0, state);
     this.#signatures = new VerifiedSignatures(this.networkId, REMEMBERED_SIGNATURES);
     this.#mempool = new Mempool(
       { ...DEFAULT_MEMPOOL_LIMITS, ...init.mempool },
@@ -233,6 +237,7 @@ export class Blockchain implements Application {
     this.#store.writeBlock({ block, commit, changes, receipts, validatorSets, events: watched.map(eventRow) });
     this.#state = state;
     this.#last = { id, header: block.header };
+    this.#history.add(block.header.height, state);
     this.#executed.clear();
     this.#mempool.prune(receipts.map((receipt) => receipt.id));
     const event: BlockEvent = { height: block.header.height, id, header: block.header, state, receipts, events };
@@ -246,6 +251,33 @@ export class Blockchain implements Application {
 
   async finalized(height: number): Promise<FinalizedBlock | undefined> {
     return this.#store.block(height);
+  }
+
+  /** The state after the block at a height, while the window of kept states holds it; 0 is genesis. */
+  stateAt(height: number): LedgerState | undefined {
+    return this.#history.at(height);
+  }
+
+  /** Id of the finalized block at a height; the genesis hash at 0. */
+  blockIdAt(height: number): Hash | undefined {
+    if (height === 0) return this.genesisHash;
+    const found = this.#store.block(height);
+    return found === undefined ? undefined : blockId(found.block.header);
+  }
+
+  /** Lowest height that {@link stateAt} answers for. */
+  get oldestState(): number {
+    return this.#store.oldestState;
+  }
+
+  /** A finalized header with all that proves it, for light clients. */
+  lightBlock(height: number): LightBlock | undefined {
+    const found = this.#store.block(height);
+    const validators = this.validators(height);
+    // The set of the next height is known by the block there, and for the last block by the state.
+    const nextValidators = this.validators(height + 1);
+    if (found === undefined || validators === undefined || nextValidators === undefined) return undefined;
+    return { header: found.block.header, commit: found.commit, validators, nextValidators };
   }
 
   hasWork(): boolean {

@@ -1,8 +1,8 @@
 /**
  * Blocks, votes and commits: the formats on which consensus, sync and the store agree.
  */
-import { Bytes, type CodecType, i32, Option, Struct, u8, u32, u64, Vector } from 'scale-ts';
-import { accountCodec, decodeStrict, hashCodec } from './codec.ts';
+import { Bytes, type CodecType, i32, Option, Struct, u8, u32, u64 } from 'scale-ts';
+import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash } from './hash.ts';
 
 /** Largest block, and so largest proposal, in bytes (DESIGN 4: proposals up to 1 MiB on the wire). */
@@ -52,6 +52,15 @@ export type Block = CodecType<typeof blockCodec>;
 /** Identity of a block: the hash of its header. */
 export function blockId(header: Header): Hash {
   return domainHash('alice/header/1', headerCodec.enc(header));
+}
+
+export function encodeHeader(header: Header): Uint8Array {
+  return headerCodec.enc(header);
+}
+
+/** Reads a header; throws DecodeError. */
+export function decodeHeader(bytes: Uint8Array): Header {
+  return decodeStrict(headerCodec, bytes, 1024, 'header');
 }
 
 /** Hash of the ordered list of encoded transactions. */

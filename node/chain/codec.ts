@@ -4,7 +4,7 @@
  * `scale-ts` tolerates trailing bytes and non-minimal compact integers. Here the only accepted encoding of a value is
  * the one this program itself would write, so that equal values have equal hashes and no byte can be smuggled along.
  */
-import { Bytes, type Codec, enhanceCodec } from 'scale-ts';
+import { Bytes, type Codec, compact, createCodec, createDecoder, enhanceCodec, Vector as ScaleVector } from 'scale-ts';
 import { type AccountId, accountFromPublicKey, accountPublicKey } from './account.ts';
 import { type Hash, hashBytes, hashFromBytes } from './hash.ts';
 
@@ -20,6 +20,24 @@ export const hashCodec: Codec<Hash> = enhanceCodec(Bytes(32), hashBytes, hashFro
 
 /** 32 raw bytes on the wire, {@link AccountId} in memory. */
 export const accountCodec: Codec<AccountId> = enhanceCodec(Bytes(32), accountPublicKey, accountFromPublicKey);
+
+/**
+ * A list, as the codec's own `Vector` writes it. That one makes room for as many elements as the bytes announce before it
+ * reads any: five bytes from a stranger take a quarter of a gigabyte. Here room grows with what is read, and a list longer
+ * than the bytes that are left (an element takes at least one) is refused at once.
+ */
+export function Vector<T>(inner: Codec<T>): Codec<T[]> {
+  const decode = createDecoder((input) => {
+    const count = Number(compact.dec(input));
+    // Decoders of one value share an array that remembers its place in `i`.
+    const left = input.length - (input as Uint8Array & { readonly i: number }).i;
+    if (count > left) throw new DecodeError(`a list of ${count} elements in ${left} bytes`);
+    const items: T[] = [];
+    for (let i = 0; i < count; i++) items.push(inner.dec(input));
+    return items;
+  });
+  return createCodec(ScaleVector(inner).enc, decode);
+}
 
 /**
  * Decodes `bytes` as exactly one canonical value.

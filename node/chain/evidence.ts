@@ -5,10 +5,10 @@
  * that began at a snapshot has to execute a block that holds evidence without knowing every older set: those who vote on
  * the block compare the numbers with the set ({@link verifyEvidence}), everyone else believes the commit.
  */
-import { Bytes, type CodecType, Struct, u8, u32, u64, Vector } from 'scale-ts';
+import { Bytes, type CodecType, Struct, u8, u32, u64 } from 'scale-ts';
 import type { AccountId } from './account.ts';
 import { type Vote, type VoteBody, voteCodec, voteSignBytes } from './block.ts';
-import { accountCodec, decodeStrict } from './codec.ts';
+import { accountCodec, decodeStrict, Vector } from './codec.ts';
 import { domainHash, type Hash } from './hash.ts';
 import { type SessionKey, totalPower, type ValidatorSet } from './validator-set.ts';
 

@@ -49,6 +49,15 @@ export const genesisSchema = v.strictObject({
     v.maxLength(256),
   ),
   parameters: parametersSchema,
+  /** A fork or upgrade: the state of another network with which this one begins (`alice state export`). */
+  initialState: v.optional(
+    v.strictObject({
+      root: hex(32),
+      /** Genesis hash of the other network, and the height at which its state was taken. */
+      network: hex(32),
+      height: v.pipe(v.number(), v.integer(), v.minValue(0)),
+    }),
+  ),
 });
 
 /** A genesis as the file holds it. */

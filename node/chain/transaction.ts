@@ -1,9 +1,9 @@
 /**
  * Transactions: what an account asks the ledger to do. SCALE on the wire, sr25519 over domain-separated bytes.
  */
-import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128, Vector } from 'scale-ts';
+import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128 } from 'scale-ts';
 import type { AccountId } from './account.ts';
-import { accountCodec, decodeStrict, hashCodec } from './codec.ts';
+import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
 
 /** A transaction never takes more bytes than this; larger ones are refused before they are decoded. */

@@ -1,9 +1,9 @@
 /**
  * Who votes, with how much power. Ordered by account, so that equal sets have equal hashes.
  */
-import { Struct, u64, Vector } from 'scale-ts';
+import { Struct, u64 } from 'scale-ts';
 import type { AccountId } from './account.ts';
-import { accountCodec, hashCodec } from './codec.ts';
+import { accountCodec, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash } from './hash.ts';
 
 /** ed25519 public key (32 bytes, hex) that signs votes for an account. */

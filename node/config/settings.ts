@@ -97,6 +97,38 @@ export const SETTINGS = {
       fallback: 0,
     }),
   },
+  chain: {
+    keepStates: wholeNumber({
+      description: 'states before the last one that can be read and proven',
+      unit: 'blocks',
+      low: 1,
+      high: 1_000_000,
+      // What changed in each is noted on disk; long enough to fetch a whole state of some gigabytes meanwhile.
+      fallback: 1024,
+    }),
+    keepBlocks: wholeNumber({
+      description: 'blocks to keep, at least 512; 0 keeps all, which newcomers without a trusted block need',
+      unit: 'blocks',
+      low: 0,
+      high: 2 ** 32 - 1,
+      fallback: 0,
+    }),
+    trust: text({
+      description: 'HEIGHT:HASH of a block that you trust: a node that joins far behind then fetches a recent state',
+      schema: v.pipe(
+        v.string('expected text'),
+        v.regex(/^(\d{1,10}:[0-9a-f]{64})?$/, 'expected HEIGHT:HASH, as "alice block" shows them'),
+      ),
+      fallback: '',
+    }),
+    trustDays: wholeNumber({
+      description: 'days for which a trusted block is good; less than stake takes to leave',
+      unit: 'days',
+      low: 1,
+      high: 3650,
+      fallback: 14,
+    }),
+  },
   engine: {
     device: choice({
       description: 'where training and scoring compute; auto takes a GPU that works and beats the CPU',

@@ -4,9 +4,9 @@
  * A peer whose answer is wrong or empty against its word is left alone for a while, the longer the more often it lied;
  * one that does not answer is passed over for a moment.
  */
-import { Bytes, Struct, u32, Vector } from 'scale-ts';
+import { Bytes, Struct, u32 } from 'scale-ts';
 import { blockId, decodeBlock, decodeCommit, encodeBlock, encodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
-import { DecodeError, decodeStrict } from '../chain/codec.ts';
+import { DecodeError, decodeStrict, Vector } from '../chain/codec.ts';
 import type { PeerIdText, ProtocolLimits, RequestResponse } from '../network/interface.ts';
 import type { Application, FinalizedBlock } from './application.ts';
 import type { Clock } from './clock.ts';
@@ -56,7 +56,14 @@ export class LyingPeerError extends Error {
   override readonly name = 'LyingPeerError';
 }
 
-/** Answers a request for blocks from `fromHeight` on. Throws DecodeError. */
+/** Thrown for blocks that this node no longer keeps: the asking peer passes on, and holds nothing against it. */
+export class PrunedBlocksError extends Error {
+  static readonly code = 'ERR_PRUNED_BLOCKS';
+  readonly code = PrunedBlocksError.code;
+  override readonly name = 'PrunedBlocksError';
+}
+
+/** Answers a request for blocks from `fromHeight` on. Throws DecodeError and {@link PrunedBlocksError}. */
 export async function answerBlockSync(
   application: Pick<Application, 'finalized' | 'height'>,
   bytes: Uint8Array,
@@ -66,7 +73,10 @@ export async function answerBlockSync(
   let size = 0;
   for (let height = fromHeight; height <= application.height && batch.length < MAX_BLOCKS_PER_ANSWER; height++) {
     const finalized = await application.finalized(height);
-    if (finalized === undefined) break;
+    if (finalized === undefined) {
+      if (batch.length === 0) throw new PrunedBlocksError(`block ${height} is not kept here`);
+      break;
+    }
     const encoded = { block: encodeBlock(finalized.block), commit: encodeCommit(finalized.commit) };
     batch.push(encoded);
     size += encoded.block.length + encoded.commit.length;

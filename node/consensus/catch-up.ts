@@ -3,9 +3,9 @@
  * a message twice; so a node that makes no progress asks its peers, one after the other. The answer also tells how far
  * the peer is, which is how a node learns that it is behind.
  */
-import { Bytes, type CodecType, Struct, u32, Vector } from 'scale-ts';
+import { Bytes, type CodecType, Struct, u32 } from 'scale-ts';
 import { encodeVote, MAX_BLOCK_BYTES } from '../chain/block.ts';
-import { decodeStrict, hashCodec } from '../chain/codec.ts';
+import { decodeStrict, hashCodec, Vector } from '../chain/codec.ts';
 import type { ProtocolLimits } from '../network/interface.ts';
 import type { DriverState } from './core/driver.ts';
 import { roundsWithVotes, votesOf } from './core/vote-keeper.ts';

@@ -2,8 +2,8 @@
  * Proofs that a key has a value, or that it has none, against nothing but a state root.
  */
 
-import { _void, Bytes, type CodecType, Enum, Option, Struct, Vector } from 'scale-ts';
-import { decodeStrict, hashCodec } from '../chain/codec.ts';
+import { _void, Bytes, type CodecType, Enum, Option, Struct } from 'scale-ts';
+import { decodeStrict, hashCodec, Vector } from '../chain/codec.ts';
 import type { Hash } from '../chain/hash.ts';
 import {
   type Bytes32,

@@ -27,32 +27,57 @@ import {
 import { CursorTooOldError, EVENT_WINDOW_BLOCKS, type EventCursor, type StoredEvent } from './event-log.ts';
 
 /** Version of the schema below; stored as SQLite's `user_version`. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** "ALIC": marks the file as ours (SQLite's `application_id`). */
 const APPLICATION_ID = 0x414c4943;
 
+/** Versions only ever added tables, so that creating what is missing brings any older file up to date. */
 const SCHEMA = `
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE blocks (
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blocks (
   height INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, validators BLOB NOT NULL, block BLOB NOT NULL, finality BLOB NOT NULL
 );
-CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE receipts (
+CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS receipts (
   id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL,
   signer BLOB NOT NULL, nonce INTEGER NOT NULL, call TEXT NOT NULL, error TEXT
 ) WITHOUT ROWID;
-CREATE INDEX receipts_by_height ON receipts (height, position);
-CREATE INDEX receipts_by_signer ON receipts (signer, nonce);
-CREATE TABLE events (
+CREATE INDEX IF NOT EXISTS receipts_by_height ON receipts (height, position);
+CREATE INDEX IF NOT EXISTS receipts_by_signer ON receipts (signer, nonce);
+CREATE TABLE IF NOT EXISTS events (
   height INTEGER NOT NULL, position INTEGER NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (height, position)
 ) WITHOUT ROWID;
-CREATE TABLE validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS validator_sets (hash BLOB PRIMARY KEY, members BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state_before (
+  height INTEGER NOT NULL, key TEXT NOT NULL, value BLOB, PRIMARY KEY (height, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sync_chunks (
+  height INTEGER NOT NULL, depth INTEGER NOT NULL, position INTEGER NOT NULL, chunk BLOB NOT NULL,
+  PRIMARY KEY (height, depth, position)
+) WITHOUT ROWID;
 `;
 
 /** Points between the writes of one block, in order, for fault injection in tests. */
 export const WRITE_POINTS = ['begin', 'block', 'state', 'receipts', 'events', 'validators', 'commit'] as const;
 export type WritePoint = (typeof WRITE_POINTS)[number];
+
+/** How much of the past is kept, in blocks. */
+export interface Retention {
+  /** States before the last one that can still be read and proven; at least 1. */
+  readonly stateWindowBlocks: number;
+  /** Blocks with their receipts; undefined keeps all. Not fewer than {@link MIN_BLOCK_WINDOW}. */
+  readonly blockWindowBlocks: number | undefined;
+}
+
+/**
+ * Proposer priorities are computed from the validator sets since the last anchor (256 blocks), and the state window is
+ * proven by headers: both have to be there.
+ */
+export const MIN_BLOCK_WINDOW = 512;
+
+/** What is kept unless told otherwise: every block, and states for as long as somebody may be verifying one. */
+export const DEFAULT_RETENTION: Retention = { stateWindowBlocks: 1024, blockWindowBlocks: undefined };
 
 /** Where and for which network. */
 export interface StoreInit {
@@ -61,6 +86,15 @@ export interface StoreInit {
   readonly genesisHash: Hash;
   /** Called before each write of a block. For tests that kill the process there. */
   readonly onWrite?: (point: WritePoint) => void;
+  readonly retention?: Retention;
+}
+
+/** A state that was taken from elsewhere, with the block after which it is the state. */
+export interface StoredSnapshot {
+  readonly block: Block;
+  readonly commit: Commit;
+  readonly entries: Iterable<readonly [string, Uint8Array]>;
+  readonly validatorSets: ReadonlyMap<Hash, ValidatorSet>;
 }
 
 /** Everything that one block changes. */
@@ -111,12 +145,14 @@ export class Store {
   readonly #path: string;
   readonly #db: DatabaseSync;
   readonly #onWrite: (point: WritePoint) => void;
+  readonly #retention: Retention;
   readonly #statements = new Map<string, StatementSync>();
 
-  private constructor(path: string, db: DatabaseSync, onWrite: (point: WritePoint) => void) {
+  private constructor({ path, onWrite, retention }: StoreInit, db: DatabaseSync) {
     this.#path = path;
     this.#db = db;
-    this.#onWrite = onWrite;
+    this.#onWrite = onWrite ?? (() => {});
+    this.#retention = retention ?? DEFAULT_RETENTION;
   }
 
   /**
@@ -130,7 +166,7 @@ export class Store {
       db.exec(
         'PRAGMA busy_timeout = 1000; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;',
       );
-      const store = new Store(init.path, db, init.onWrite ?? (() => {}));
+      const store = new Store(init, db);
       store.#check(init.genesisHash);
       return store;
     } catch (error) {
@@ -155,6 +191,8 @@ export class Store {
         `${this.#path} was written by a newer version (schema ${version}, this program knows ${SCHEMA_VERSION}): update the program`,
       );
     }
+    if (version < SCHEMA_VERSION)
+      this.#db.exec(`BEGIN IMMEDIATE; ${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
     const found = pragma('quick_check(1)');
     if (found !== 'ok') {
       throw new StoreDamagedError(
@@ -203,9 +241,14 @@ export class Store {
     return Number(this.#get('SELECT max(height) AS height FROM blocks')?.height ?? 0);
   }
 
+  /** True when not even the state before the first block is there. */
+  get isEmpty(): boolean {
+    return this.#get('SELECT 1 AS present FROM state LIMIT 1') === undefined;
+  }
+
   /** Writes the state before the first block. Does nothing when there is a state already. */
   writeGenesis(entries: Iterable<readonly [string, Uint8Array]>, validatorSets: ReadonlyMap<Hash, ValidatorSet>): void {
-    if (this.#get('SELECT 1 AS present FROM state LIMIT 1') !== undefined) return;
+    if (!this.isEmpty) return;
     this.#transaction(() => {
       for (const [key, value] of entries) this.#run('INSERT INTO state (key, value) VALUES (?, ?)', key, value);
       this.#writeValidatorSets(validatorSets);
@@ -234,15 +277,7 @@ export class Store {
         encodeCommit(stored.commit),
       );
       this.#onWrite('state');
-      for (const [key, value] of stored.changes) {
-        if (value === undefined) this.#run('DELETE FROM state WHERE key = ?', key);
-        else
-          this.#run(
-            'INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
-            key,
-            value,
-          );
-      }
+      this.#writeChanges(header.height, stored.changes);
       this.#onWrite('receipts');
       for (const [position, receipt] of stored.receipts.entries()) {
         this.#run(
@@ -266,11 +301,115 @@ export class Store {
           body,
         );
       }
-      this.#run('DELETE FROM events WHERE height <= ?', header.height - EVENT_WINDOW_BLOCKS);
+      this.#prune(header.height);
       this.#onWrite('validators');
       this.#writeValidatorSets(stored.validatorSets);
       this.#onWrite('commit');
     });
+  }
+
+  /** Changes the state, and notes what was there before. */
+  #writeChanges(height: number, changes: ReadonlyMap<string, Uint8Array | undefined>): void {
+    for (const [key, value] of changes) {
+      this.#run(
+        'INSERT INTO state_before (height, key, value) VALUES (?, ?, (SELECT value FROM state WHERE key = ?))',
+        height,
+        key,
+        key,
+      );
+      if (value === undefined) this.#run('DELETE FROM state WHERE key = ?', key);
+      else
+        this.#run(
+          'INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+          key,
+          value,
+        );
+    }
+  }
+
+  /** Drops what the windows no longer hold once `height` is written: a block's worth each time. */
+  #prune(height: number): void {
+    const { stateWindowBlocks, blockWindowBlocks } = this.#retention;
+    this.#run('DELETE FROM events WHERE height <= ?', height - EVENT_WINDOW_BLOCKS);
+    this.#run('DELETE FROM state_before WHERE height <= ?', height - Math.max(1, stateWindowBlocks));
+    if (blockWindowBlocks === undefined) return;
+    // Never fewer than the kept states: their proofs begin at headers.
+    const last = height - Math.max(MIN_BLOCK_WINDOW, blockWindowBlocks, stateWindowBlocks);
+    this.#run('DELETE FROM blocks WHERE height <= ?', last);
+    this.#run('DELETE FROM receipts WHERE height <= ?', last);
+  }
+
+  /**
+   * Puts a state and its block in place of everything that is stored; the next block follows it. On disk when this
+   * returns. The caller has verified that they belong to the chain.
+   */
+  writeSnapshot({ block, commit, entries, validatorSets }: StoredSnapshot): void {
+    const { header } = block;
+    this.#transaction(() => {
+      for (const table of ['blocks', 'state', 'receipts', 'events', 'state_before', 'sync_chunks'])
+        this.#run(`DELETE FROM ${table}`);
+      for (const [key, value] of entries) this.#run('INSERT INTO state (key, value) VALUES (?, ?)', key, value);
+      this.#run(
+        'INSERT INTO blocks (height, id, validators, block, finality) VALUES (?, ?, ?, ?, ?)',
+        header.height,
+        hashBytes(blockId(header)),
+        hashBytes(header.validatorsHash),
+        encodeBlock(block),
+        encodeCommit(commit),
+      );
+      this.#writeValidatorSets(validatorSets);
+    });
+  }
+
+  /** What block `height` changed, as it was before: bytes, or undefined for an entry that was not there. */
+  stateBefore(height: number): (readonly [string, Uint8Array | undefined])[] {
+    const rows = this.#prepare('SELECT key, value FROM state_before WHERE height = ?').all(height);
+    return rows.map(({ key, value }) => [
+      key as string,
+      value === null ? undefined : new Uint8Array(value as Uint8Array),
+    ]);
+  }
+
+  /** Lowest height whose state can still be read. */
+  get oldestState(): number {
+    const first = this.#get('SELECT min(height) AS height FROM state_before')?.height;
+    return first === null || first === undefined ? this.height : Number(first) - 1;
+  }
+
+  /** Lowest height whose block is kept; 0 when there is none. */
+  get oldestBlock(): number {
+    return Number(this.#get('SELECT min(height) AS height FROM blocks')?.height ?? 0);
+  }
+
+  /** Keeps a verified chunk of a state that is being fetched; chunks of other heights and depths go. */
+  keepSyncChunk(height: number, depth: number, position: number, chunk: Uint8Array): void {
+    this.#transaction(() => {
+      this.#run('DELETE FROM sync_chunks WHERE height <> ? OR depth <> ?', height, depth);
+      this.#run(
+        'INSERT INTO sync_chunks (height, depth, position, chunk) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+        height,
+        depth,
+        position,
+        chunk,
+      );
+    });
+  }
+
+  /** Forgets what was fetched of a state. */
+  dropSyncChunks(): void {
+    this.#transaction(() => this.#run('DELETE FROM sync_chunks'));
+  }
+
+  /** The height and depth of the chunks that are kept; undefined when there are none. */
+  get syncing(): { readonly height: number; readonly depth: number } | undefined {
+    const row = this.#get('SELECT height, depth FROM sync_chunks LIMIT 1');
+    return row === undefined ? undefined : { height: Number(row.height), depth: Number(row.depth) };
+  }
+
+  syncChunk(height: number, depth: number, position: number): Uint8Array | undefined {
+    const sql = 'SELECT chunk FROM sync_chunks WHERE height = ? AND depth = ? AND position = ?';
+    const chunk = this.#get(sql, height, depth, position)?.chunk;
+    return chunk === undefined ? undefined : new Uint8Array(chunk as Uint8Array);
   }
 
   #writeValidatorSets(sets: ReadonlyMap<Hash, ValidatorSet>): void {

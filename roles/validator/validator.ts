@@ -113,6 +113,12 @@ export class Validator {
   /** Does what the open round asks of this validator now, if anything. */
   async #duty(state: LedgerState, signal: AbortSignal): Promise<void> {
     const { account } = this.#components;
+    if (!state.nextValidators.some((validator) => validator.account === account)) {
+      // A stake makes it one, and the loss of it ends that: the weights are kept up with for the day it matters.
+      await this.#components.replica.catchUp({ signal });
+      this.#show('following: this account is no validator now (see "alice stake show")');
+      return;
+    }
     switch (state.round.phase) {
       case 'train':
         await this.#components.replica.catchUp({ signal });

@@ -1,6 +1,10 @@
 /** Random submissions for tests of aggregation. */
-import type { Submission } from '../../kernels/aggregate/rule.ts';
+import { centeredClipping } from '../../kernels/aggregate/centered-clipping.ts';
+import { coordinateMedian, trimmedMean } from '../../kernels/aggregate/coordinate-rules.ts';
+import type { AggregationRule, Submission } from '../../kernels/aggregate/rule.ts';
+import { weightedMean } from '../../kernels/aggregate/weighted-mean.ts';
 import type { SparseTensor, TensorLayout } from '../../kernels/gradient/layout.ts';
+import { hotLoops } from '../../kernels/wasm/hot-loops.ts';
 import { normalSource, randomSource } from '../gradient/heavy-tailed.ts';
 
 /** Random elements of each tensor with the given density; a tensor may be left out. */
@@ -56,4 +60,15 @@ export function dense(update: { readonly tensors: Iterable<SparseTensor> }, layo
 export function sameBits(a: Float32Array, b: Float32Array): boolean {
   const bytes = (v: Float32Array) => new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
   return Buffer.compare(bytes(a), bytes(b)) === 0;
+}
+
+/** Names of all rules, for threads that cannot be given a function. */
+export const RULES = ['weighted-mean', 'weighted-mean-wasm', 'centered-clipping', 'trimmed-mean', 'coordinate-median'];
+
+/** The rule of that name. */
+export function ruleNamed(name: string): AggregationRule {
+  if (name === 'weighted-mean') return weightedMean();
+  if (name === 'weighted-mean-wasm') return weightedMean({ loops: hotLoops });
+  if (name === 'centered-clipping') return centeredClipping();
+  return name === 'trimmed-mean' ? trimmedMean(0.2) : coordinateMedian();
 }

@@ -1,10 +1,10 @@
 /**
- * A blockchain under test: real keys and signatures, one proposer, commits that nobody checks.
+ * A blockchain under test: real keys and signatures, one proposer, commits by its only validator.
  */
 
 import { type Blockchain, blockchain, type ListenerLog } from '../../node/blockchain/blockchain.ts';
 import { beaconMessage } from '../../node/chain/beacon.ts';
-import { type Block, blockId, type Commit } from '../../node/chain/block.ts';
+import { type Block, blockId, type Commit, voteSignBytes } from '../../node/chain/block.ts';
 import { genesisHash, networkId } from '../../node/chain/genesis.ts';
 import type { Parameters } from '../../node/chain/parameters.ts';
 import {
@@ -68,9 +68,13 @@ export function proposeNext(chain: Blockchain, afterMs = 100): Promise<Block> {
   return chain.propose({ timeMs, proposer: PROPOSER.account, beaconProof: PROPOSER.prove(message) });
 }
 
-/** A commit without signatures: the chain leaves checking to consensus. */
+/** A commit signed by the only validator, as light clients want it. */
 export function commitFor(block: Block): Commit {
-  return { height: block.header.height, round: 0, blockId: blockId(block.header), signatures: [] };
+  const session = sessionSigner(new Uint8Array(32).fill(99));
+  const { network, height } = block.header;
+  const body = { type: 1, height, round: 0, blockId: blockId(block.header) };
+  const signature = session.sign(voteSignBytes(network, body));
+  return { height, round: 0, blockId: body.blockId, signatures: [{ validator: PROPOSER.account, signature }] };
 }
 
 /** Proposes, validates and makes final one block. */

@@ -1,7 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
-import { type Commit, voteSignBytes } from '../../node/chain/block.ts';
+import { type Commit, proposalSignBytes, voteSignBytes } from '../../node/chain/block.ts';
+import type { Hash } from '../../node/chain/hash.ts';
 import { domainHash } from '../../node/chain/hash.ts';
 import { InvalidCommitError, verifyCommit } from '../../node/consensus/commit-verifier.ts';
 import { sessionSigner } from '../../node/identity/signatures.ts';
@@ -86,6 +87,15 @@ test('strangers, repetitions, disorder', () => {
   refused(commit([good[0], good[0], good[1]]));
   refused(commit([good[1], good[0], good[2]]));
   refused(commit([good[0], good[1], good[1], good[2]]));
+});
+
+test('what is signed for one purpose is good for no other', () => {
+  const networkId = new Uint8Array(8).fill(1);
+  const blockId = '11'.repeat(32) as Hash;
+  const vote = voteSignBytes(networkId, { type: 0, height: 1, round: 0, blockId });
+  const proposal = proposalSignBytes(networkId, { height: 1, round: 0, validRound: -1, blockId });
+  assert.ok(Buffer.from(vote).toString('latin1').startsWith('alice/vote/1'));
+  assert.ok(Buffer.from(proposal).toString('latin1').startsWith('alice/proposal/1'));
 });
 
 test.run();

@@ -67,6 +67,16 @@ test('denormals and negative zero: exact in float32, near in 8 bits', () => {
   });
 });
 
+test('denormals and negative zero in 2 bits: finite and small, four distinct values exact', () => {
+  const denormals = Float32Array.of(1.401298464324817e-45, -1e-40, 1e-39, -0, 0, 1.1754942e-38, -1.1754944e-38);
+  const { read } = roundTrip(denormals, 2);
+  for (const [i, value] of read.entries()) assert.ok(Math.abs(value - denormals[i]) <= 1.2e-38, `${value}`);
+  const zeros = roundTrip(Float32Array.of(-0, 0, -0), 2).read;
+  assert.ok(zeros.every((value) => value === 0));
+  const four = roundTrip(Float32Array.of(-1e-40, -1e-41, 1e-41, 1e-40), 2);
+  assert.equal(bitsOf(four.read), bitsOf(four.sent));
+});
+
 test('two opposite values are exact in 2 bits; four levels are near for any values', () => {
   const { sent, read } = roundTrip(Float32Array.of(1, -1, 1, 1, -1, -1, -1), 2);
   assert.equal(read, sent);

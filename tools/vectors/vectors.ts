@@ -1,14 +1,21 @@
 /**
  * `npm run vectors -- DIR... [--json]`: replays any folder laid out like the shared vectors. Knows `*.itf.json[.gz]`
- * (traces of the consensus model); other files are counted as skipped. Exit code 0 when all agree, 1 otherwise, 2 on
- * wrong usage.
+ * (traces of the consensus model) and the cases of tendermint-rs's light client; files of no form known here are counted
+ * as skipped. Exit code 0 when all agree, 1 otherwise, 2 on wrong usage.
  */
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { replayTrace } from './consensus-itf.ts';
+import { type ReplayResult, replayTrace } from './consensus-itf.ts';
+import { replayLightClient } from './light-client.ts';
 
-function main(): number {
+/** Undefined when the file has no form known here. */
+async function replay(path: string): Promise<ReplayResult | undefined> {
+  if (/\.itf\.json(\.gz)?$/.test(path)) return replayTrace(path);
+  return path.endsWith('.json') ? replayLightClient(path, JSON.parse(readFileSync(path, 'utf8'))) : undefined;
+}
+
+async function main(): Promise<number> {
   let folders: string[];
   let json: boolean | undefined;
   try {
@@ -26,17 +33,19 @@ function main(): number {
   const totals = { files: 0, steps: 0, mismatches: 0, skipped: 0 };
   for (const folder of folders) {
     for (const name of globSync('**/*.{json,json.gz}', { cwd: folder }).sort()) {
-      if (!/\.itf\.json(\.gz)?$/.test(name)) {
-        totals.skipped += 1;
-        continue;
-      }
-      totals.files += 1;
       try {
-        const { steps, mismatches } = replayTrace(join(folder, name));
+        const result = await replay(join(folder, name));
+        if (result === undefined) {
+          totals.skipped += 1;
+          continue;
+        }
+        const { steps, mismatches } = result;
+        totals.files += 1;
         totals.steps += steps;
         totals.mismatches += mismatches.length;
         for (const mismatch of mismatches.slice(0, 3)) console.error(`${name}: ${mismatch}`);
       } catch (error) {
+        totals.files += 1;
         totals.mismatches += 1;
         console.error(`${name}: ${(error as Error).message}`);
       }
@@ -46,4 +55,4 @@ function main(): number {
   return totals.mismatches > 0 ? 1 : 0;
 }
 
-process.exitCode = main();
+process.exitCode = await main();

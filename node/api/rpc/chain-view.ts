@@ -3,6 +3,7 @@ import type { AccountId } from '../../chain/account.ts';
 import type { Hash } from '../../chain/hash.ts';
 import type { ValidatorSet } from '../../chain/validator-set.ts';
 import type { FinalizedBlock } from '../../consensus/application.ts';
+import type { LightBlock } from '../../consensus/light-client/light-block.ts';
 import type { LedgerState } from '../../ledger/state.ts';
 import type { EventCursor, StoredEvent } from '../../store/event-log.ts';
 import type { StoredReceipt } from '../../store/store.ts';
@@ -27,6 +28,10 @@ export interface ChainView {
   account(account: AccountId): { readonly balance: bigint; readonly nonce: number; readonly nextNonce: number };
   /** Those who decide the block at a height; undefined where it is not known. */
   validators(height: number): ValidatorSet | undefined;
+  /** State after the block at a height; undefined where it is not kept. */
+  stateAt(height: number): LedgerState | undefined;
+  /** A header with what proves it; undefined where it is not kept. */
+  lightBlock(height: number): LightBlock | undefined;
   finalized(height: number): Promise<FinalizedBlock | undefined>;
   heightOf(id: Hash): number | undefined;
   receipt(id: Hash): StoredReceipt | undefined;

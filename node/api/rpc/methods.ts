@@ -14,7 +14,9 @@ import {
   transactionSignBytes,
 } from '../../chain/transaction.ts';
 import { totalPower, type ValidatorSet } from '../../chain/validator-set.ts';
+import { encodeLightBlock } from '../../consensus/light-client/light-block.ts';
 import { encodeProof } from '../../ledger/proof.ts';
+import type { LedgerState } from '../../ledger/state.ts';
 import { formatCursor, parseCursor } from '../../store/event-log.ts';
 import type { StoredReceipt } from '../../store/store.ts';
 import type { ChainView } from './chain-view.ts';
@@ -115,6 +117,14 @@ function validatorsJson(set: ValidatorSet): Json {
   };
 }
 
+/** Throws {@link NotFoundError} for a height whose state is not kept. */
+function stateAt(chain: ChainView, height: number): LedgerState {
+  const state = chain.stateAt(height);
+  if (state === undefined)
+    throw new NotFoundError(`the state at height ${height} is not kept here; the last block is ${chain.height}`);
+  return state;
+}
+
 /** All methods by name. */
 export const RPC_METHODS: Readonly<Record<string, RpcMethod>> = {
   methods: method('what can be called', {}, () =>
@@ -138,12 +148,33 @@ export const RPC_METHODS: Readonly<Record<string, RpcMethod>> = {
     };
   }),
 
-  account: method('balance in units and nonces of an account', { address: v.string() }, ({ chain }, { address }) => {
-    const account = accountFromAddress(address);
-    const record = chain.state.account(account);
-    const { nextNonce } = chain.account(account);
-    return { address: addressOf(account), ...(ledgerJson(record) as object), nextNonce };
-  }),
+  account: method(
+    'balance in units and nonces of an account; at a height within the window of kept states, else at the last block',
+    { address: v.string(), height: v.optional(heightSchema) },
+    ({ chain }, { address, height }) => {
+      const account = accountFromAddress(address);
+      const record = (height === undefined ? chain.state : stateAt(chain, height)).account(account);
+      const { nextNonce } = chain.account(account);
+      return { address: addressOf(account), ...(ledgerJson(record) as object), nextNonce };
+    },
+  ),
+
+  stake: method(
+    'what an account holds and has at stake, its power in the next block, and what it was slashed',
+    { address: v.string() },
+    ({ chain }, { address }) => {
+      const account = accountFromAddress(address);
+      const { state } = chain;
+      const validator = state.nextValidators.find((candidate) => candidate.account === account);
+      return {
+        address: addressOf(account),
+        holdings: ledgerJson(state.holdings(account)),
+        stake: ledgerJson(state.stake(account)),
+        slashes: ledgerJson(state.slashes(account)),
+        power: validator?.power.toString() ?? null,
+      };
+    },
+  ),
 
   submit: method(
     'hand in a signed transaction, SCALE as hex; answers with its id at once, see `transaction` for what became of it',
@@ -203,17 +234,28 @@ export const RPC_METHODS: Readonly<Record<string, RpcMethod>> = {
   parameters: method('the governed values in force', {}, ({ chain }) => ledgerJson(chain.state.parameters)),
 
   proof: method(
-    'proof of what the last state holds, or does not hold, under a key such as account/<public key>',
-    { key: v.pipe(v.string(), v.maxLength(256)) },
-    ({ chain }, { key }) => {
-      const { state } = chain;
+    'proof of what the state holds, or does not hold, under a key such as account/<public key>; at a height within the window of kept states, else at the last block',
+    { key: v.pipe(v.string(), v.maxLength(256)), height: v.optional(heightSchema) },
+    ({ chain }, { key, height = chain.height }) => {
+      const state = stateAt(chain, height);
       const value = state.tree.get(key);
       return {
-        height: chain.height,
+        height,
         stateRoot: state.root,
         value: value === undefined ? null : Buffer.from(value).toString('hex'),
         proof: Buffer.from(encodeProof(state.prove({ key }))).toString('hex'),
       };
+    },
+  ),
+
+  lightBlock: method(
+    'a header with its commit and the two validator sets that it names (SCALE as hex), for light clients; the last one without a height',
+    { height: v.optional(heightSchema) },
+    ({ chain }, { height = chain.height }) => {
+      const found = chain.lightBlock(height);
+      if (found === undefined) throw new NotFoundError(`no block ${height} here; the last one is ${chain.height}`);
+      const { header } = found;
+      return { height, id: blockId(header), lightBlock: Buffer.from(encodeLightBlock(found)).toString('hex') };
     },
   ),
 
