@@ -79,7 +79,10 @@ export class TrainingNode {
     const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, ...streaming });
     cleanup.defer(() => model.close());
     const { mode, bytes } = model.memory;
-    options.log.info({ mode, bytes }, `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`);
+    options.log.info(
+      { mode, bytes: Math.round(bytes) },
+      `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
+    );
     const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
     const replica = new ModelReplica(
       { weightsPath: options.folder.join('weights.bin'), weightsBytes, maxSubmissionBytes },

@@ -53,8 +53,9 @@ const WORKING_FILES = 5;
 export function streamedWorkBytes(preset: Preset): number {
   const longest = tensorLayout(preset).reduce((most, { length }) => Math.max(most, length), 0);
   const part = Math.min(longest, STEP_ELEMENTS);
-  // An optimizer step has four parts at once; compression two whole tensors and a part.
-  return 4 * Math.max(4 * part, 2 * longest + part);
+  // An optimizer step has four parts at once; compression two whole tensors and a part. What one stage had waits for the
+  // collector while the next one runs: their sum was measured, not their maximum.
+  return 4 * (4 * part + (2 * longest + part));
 }
 
 /** See the file comment. Calls are described by `ModelSession`. */
@@ -215,11 +216,12 @@ export class StreamedModelSession implements ModelSession {
       signal?.throwIfAborted();
     }
     let next: TensorStore | undefined;
+    const memory = this.#memory();
     try {
       for (const tensor of aggregateTensors(weightedMean({ norms }), layout, updates)) {
         signal?.throwIfAborted();
         next ??= await weights.copy(this.#nextPath());
-        await this.#apply(next, tensor);
+        await this.#apply(next, tensor, memory);
       }
       if (next === undefined) return weights.root;
       await next.seal(round.round, options);
@@ -230,11 +232,10 @@ export class StreamedModelSession implements ModelSession {
     return await this.#take(next, true);
   }
 
-  /** Takes the outer step of one tensor. */
-  async #apply(store: TensorStore, { tensor, indices, values }: SparseTensor): Promise<void> {
+  /** Takes the outer step of one tensor, in memory for the longest part. */
+  async #apply(store: TensorStore, { tensor, indices, values }: SparseTensor, memory: Floats): Promise<void> {
     const slot = this.#model.layout[tensor];
     if (slot === undefined) throw new RangeError(`no tensor ${tensor}`);
-    const memory = this.#memory();
     let from = 0;
     for (const part of this.#parts) {
       if (part.slot !== slot) continue;

@@ -19,6 +19,7 @@ import { DiskSpaceError, ScoringNotStreamedError, SessionStateError } from '../.
 import { ModelClient } from '../../kernels/session/model-client.ts';
 import { ResidentModelSession } from '../../kernels/session/resident-session.ts';
 import { type StreamedModelSession, streamedWorkBytes } from '../../kernels/session/streamed-session.ts';
+import { seededTokens } from './seeded.ts';
 import { smallPreset } from './small-preset.ts';
 import {
   accountOf,
@@ -238,7 +239,7 @@ test('killed at any moment of a round, the saved weights are those before or aft
 
 test('a budget chooses streaming only where there is a folder for it', async () => {
   await withFolder(async (folder) => {
-    const init = { ...sessionInit({ preset: presets['alice-nano'] }), memoryBytes: 230 * 2 ** 20 };
+    const init = { ...sessionInit({ preset: presets['alice-nano'] }), memoryBytes: 260 * 2 ** 20 };
     assert.instance(await rejection(createSession(init)), MemoryBudgetError);
     const streamFolder = join(folder, 'streaming');
     const streaming = { ...init, streamFolder };
@@ -250,7 +251,13 @@ test('a budget chooses streaming only where there is a folder for it', async () 
     assert.ok(client.memory.bytes <= init.memoryBytes);
     const request = { preset: init.preset, batch: init.recipe.batchSequences, context: init.preset.context };
     assert.ok(client.memory.bytes > estimateMemory(request, 'streamed') + streamedWorkBytes(init.preset));
-    await client.initialize(seed);
+    const modelRoot = await client.initialize(seed);
+    const steps = { tokens: seededTokens(1, 100, init.preset.context, init.preset.vocabulary), learningRate: 1e-3 };
+    const abort = new AbortController();
+    const reason = new Error('the round is over');
+    const options = { signal: abort.signal, onStep: () => abort.abort(reason) };
+    assert.is(await rejection(client.train(steps, options)), reason);
+    assert.is(await client.aggregate({ round: 1, modelRoot }, []), modelRoot);
     await client.close();
     assert.equal(await readdir(folder), ['left']);
     const { memoryBytes: _, ...unbounded } = streaming;
