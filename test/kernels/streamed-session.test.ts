@@ -273,6 +273,17 @@ test('too little room on the disk is said before anything is written', async () 
   const error = await rejection(requireDiskSpace('/data', 4 * 2 ** 30, 'streaming', free));
   assert.instance(error, DiskSpaceError);
   assert.match(error.message, /streaming needs 4\.00 GiB in \/data, where 3\.00 GiB are free/);
+  // A model that no disk holds.
+  const preset = parsePreset({ ...smallPreset, layers: 512, hidden: 16_384, ffn: 65_536, queryHeads: 128 });
+  await withFolder(async (folder) => {
+    const streamFolder = join(folder, 'streaming');
+    const session = await streamedSession(streamFolder, { preset });
+    const refused = await rejection(session.initialize(seed));
+    assert.instance(refused, DiskSpaceError);
+    assert.ok(refused.message.includes(streamFolder), refused.message);
+    assert.equal(await readdir(streamFolder), []);
+    await session.close();
+  });
 });
 
 test.run();
