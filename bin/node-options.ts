@@ -6,6 +6,7 @@ import { findEndpoints } from '../node/api/client.ts';
 import { type RemoteReceipt, sendThroughNode } from '../node/api/remote-sender.ts';
 import type { Call } from '../node/chain/transaction.ts';
 import { type Identity, loadIdentity } from '../node/identity/identity.ts';
+import { CALL_ERRORS, type CallErrorCode } from '../node/ledger/errors.ts';
 import { CheckFailedError, UsageError } from './report-failure.ts';
 
 /** Values of {@link addNodeOptions}. */
@@ -89,6 +90,11 @@ export async function sendAndReport(call: Call, flags: SigningFlags, done: strin
   }
   if (flags.json) process.stdout.write(`${JSON.stringify(receipt)}\n`);
   if (receipt.error !== null)
-    throw new CheckFailedError(`the ledger refused it in block ${receipt.height}: ${receipt.error}`);
+    throw new CheckFailedError(`the ledger refused it in block ${receipt.height}: ${inWords(receipt.error)}`);
   if (!flags.json) process.stdout.write(`${done}, in block ${receipt.height} (transaction ${receipt.id})\n`);
+}
+
+/** Why the ledger refuses a call, for people; the bare code when the node is newer than this program. */
+export function inWords(code: string): string {
+  return Object.hasOwn(CALL_ERRORS, code) ? `${CALL_ERRORS[code as CallErrorCode]} (${code})` : code;
 }

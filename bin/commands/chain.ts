@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { callNode } from '../../node/api/client.ts';
 import { wholeNumber } from '../arguments.ts';
-import { addNodeOptions, type NodeFlags, nodeOf } from '../node-options.ts';
+import { addNodeOptions, inWords, type NodeFlags, nodeOf } from '../node-options.ts';
 import { CheckFailedError, UsageError } from '../report-failure.ts';
 
 interface BlockAnswer {
@@ -109,7 +109,9 @@ function addTransactionCommand(program: Command): void {
           ],
     );
     if (answer.status !== 'done')
-      throw new CheckFailedError(`the transaction is not done: ${answer.receipt?.error ?? answer.status}`);
+      throw new CheckFailedError(
+        `the transaction is not done: ${answer.receipt?.error ? inWords(answer.receipt.error) : answer.status}`,
+      );
   });
 }
 
