@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { chooseDevice } from '../kernels/engine/device/choose.ts';
 import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
-import { parseSize } from '../kernels/engine/memory-plan.ts';
+import { formatSize, type MemoryMode, parseSize } from '../kernels/engine/memory-plan.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
 import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
@@ -26,6 +26,14 @@ export interface TrainingNodeOptions extends NodeOptions {
     readonly memory?: string;
   };
 }
+
+/** What the ways of running a model are called in the log. */
+const MEMORY_MODES: Readonly<Record<MemoryMode, string>> = {
+  whole: 'weights and activations in memory',
+  blocks: 'weights in memory and activations recomputed',
+  streamed: 'weights streamed from disk',
+  'streamed-no-prefetch': 'weights streamed from disk without reading ahead',
+};
 
 /** Started parts that a training role works with. */
 export class TrainingNode {
@@ -66,8 +74,15 @@ export class TrainingNode {
     cleanup.defer(() => node.stop());
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes });
+    // Scoring needs the weights in memory; a miner can do without.
+    const streaming = options.role === 'miner' ? { streamFolder: options.folder.join('streaming') } : {};
+    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, ...streaming });
     cleanup.defer(() => model.close());
+    const { mode, bytes } = model.memory;
+    options.log.info(
+      { mode, bytes: Math.round(bytes) },
+      `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
+    );
     const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
     const replica = new ModelReplica(
       { weightsPath: options.folder.join('weights.bin'), weightsBytes, maxSubmissionBytes },

@@ -21,16 +21,20 @@ export function weightShares(submissions: readonly Submission[]): number[] {
 
 /**
  * Coefficient of submission i: `share_i * clipScale(norm_i, limit)`. `limit` is the median norm of all submissions given,
- * unless the caller fixes it (for instance to the median over more submissions than were accepted). `loops`: see
- * {@link linearCombination}.
+ * unless the caller fixes it (for instance to the median over more submissions than were accepted). `norms`, by account, are
+ * those that the caller has already from `normOf`. `loops`: see {@link linearCombination}.
  */
 export function weightedMean(
-  options: { readonly normLimit?: number; readonly loops?: HotLoops | null } = {},
+  options: {
+    readonly normLimit?: number;
+    readonly norms?: ReadonlyMap<string, number>;
+    readonly loops?: HotLoops | null;
+  } = {},
 ): AggregationRule {
   return {
     name: 'weighted-mean',
     prepare(submissions) {
-      const norms = submissions.map(({ update }) => normOf(update));
+      const norms = submissions.map(({ account, update }) => options.norms?.get(account) ?? normOf(update));
       const limit = options.normLimit ?? medianNorm(norms);
       const shares = weightShares(submissions);
       const coefficients = shares.map((share, i) => share * clipScale(norms[i], limit));

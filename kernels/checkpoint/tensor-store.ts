@@ -125,7 +125,7 @@ class Checksums {
 
 /** A tensor file, open for reading and writing by tensor. One owner at a time; reads may overlap, writes not. */
 export class TensorStore {
-  readonly path: string;
+  #path: string;
   readonly kind: TensorFileKind;
   readonly presetHash: string;
   readonly layout: readonly TensorSlot[];
@@ -141,7 +141,7 @@ export class TensorStore {
   #marking: Promise<void> | undefined;
 
   private constructor(path: string, init: TensorStoreInit, file: FileHandle, header: TensorFileHeader, whole: boolean) {
-    this.path = path;
+    this.#path = path;
     this.kind = init.kind;
     this.presetHash = init.presetHash;
     this.layout = init.layout;
@@ -207,6 +207,11 @@ export class TensorStore {
     store.#temporary = temporary;
     for (const [name, sums] of this.#checksums) store.#checksums.get(name)?.take(sums);
     return store;
+  }
+
+  /** Where the file lies, or will once it is sealed. */
+  get path(): string {
+    return this.#path;
   }
 
   /** Training round after which this was the state, as of the last seal. */
@@ -290,6 +295,23 @@ export class TensorStore {
       await syncFolder(dirname(this.path));
     }
     return root;
+  }
+
+  /**
+   * Renames a sealed store to `path` on the same file system, over what is there, durably, as the state after `round`. It
+   * stays open. Throws {@link TensorStoreUseError} for a store that is not sealed, errors of the file system.
+   */
+  async moveTo(path: string, round: number): Promise<void> {
+    if (!this.#whole) throw new TensorStoreUseError(`${this.path} is not sealed`);
+    if (round !== this.#header.round) {
+      const header = { ...this.#header, round };
+      await writeAll(this.#file, encodeTensorFileHeader(header), 0);
+      await this.#file.sync();
+      this.#header = header;
+    }
+    await rename(this.#path, path);
+    this.#path = path;
+    await syncFolder(dirname(path));
   }
 
   /** Closes the file. A new store that was not sealed is deleted. */

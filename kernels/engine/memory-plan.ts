@@ -28,6 +28,8 @@ export interface MemoryRequest {
    * {@link TRAINING_VECTORS}.
    */
   readonly residentVectors?: number;
+  /** What the caller of a streamed engine keeps in memory beside it. Default 0. */
+  readonly besideStreamedBytes?: number;
 }
 
 /** What a training session keeps: start, two moments, pseudo-gradient, error feedback and the copy that is being written. */
@@ -112,7 +114,7 @@ function headWorkBytes(preset: Preset, rows: number): number {
  * told apart where it is small.
  */
 export function estimateMemory(request: MemoryRequest, mode: MemoryMode): number {
-  const { preset, batch, context, passes = 1, residentVectors = TRAINING_VECTORS } = request;
+  const { preset, batch, context, passes = 1, residentVectors = TRAINING_VECTORS, besideStreamedBytes = 0 } = request;
   const rows = batch * context;
   const headRows = headChunkRows(rows, request.headRows ?? MAX_HEAD_ROWS);
   const headTileBytes = request.headTileBytes ?? MAX_HEAD_TILE_BYTES;
@@ -131,7 +133,7 @@ export function estimateMemory(request: MemoryRequest, mode: MemoryMode): number
   const copies = 4 * buffers.weights.length;
   if (mode === 'streamed' || mode === 'streamed-no-prefetch') {
     const held = Object.values(buffers).reduce((sum, { length, count }) => sum + length * count, 0);
-    return BASE_BYTES + SLACK * (4 * held + copies + Math.max(...works));
+    return BASE_BYTES + SLACK * (4 * held + copies + Math.max(...works) + besideStreamedBytes);
   }
   const model = 4 * parameterCount(preset);
   const vectors = residentVectors + 2 + (passes > 1 ? 1 : 0);

@@ -28,20 +28,22 @@ function handedOver<Bytes extends Uint8Array>(result: Bytes): JobOutcome<Bytes> 
 
 /** Handlers of all jobs. */
 export const jobHandlers: { readonly [Name in JobName]: JobHandler<Name> } = {
-  initialize: async (session, { seed }) => ({ result: session.initialize(seed) }),
-  load: async (session, { bytes }) => ({ result: session.load(bytes) }),
-  weights: async (session) => handedOver(session.weights()),
+  initialize: async (session, { seed }, { signal }) => ({ result: await session.initialize(seed, { signal }) }),
+  load: async (session, { bytes }, { signal }) => ({ result: await session.load(bytes, { signal }) }),
+  weights: async (session, _, { signal }) => handedOver(await session.weights({ signal })),
   open: async (session, { path }, { signal }) => ({ result: await session.open(path, { signal }) }),
   save: async (session, { path, round }, { signal }) => {
     await session.save(path, round, { signal });
     return { result: undefined };
   },
-  aggregate: async (session, { round, submissions }) => ({ result: session.aggregate(round, submissions) }),
+  aggregate: async (session, { round, submissions }, { signal }) => ({
+    result: await session.aggregate(round, submissions, { signal }),
+  }),
   train: async (session, work, { signal, progress }) => ({
     result: await session.train(work, { signal, onStep: progress }),
   }),
   pretend: async (session, { seed }) => {
-    session.pretend(seed);
+    await session.pretend(seed);
     return { result: undefined };
   },
   compress: async (session, { round, feedbackPath }, { signal }) =>

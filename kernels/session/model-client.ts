@@ -1,5 +1,6 @@
 /** A `ModelSession` in a thread of its own, as a role uses it: the same calls, as promises, with the event loop free. */
 import type { EngineCallOptions } from '../engine/engine.ts';
+import type { MemoryPlan } from '../engine/memory-plan.ts';
 import type { InnerStepProgress } from '../train/inner-steps.ts';
 import type {
   AcceptedSubmission,
@@ -39,6 +40,11 @@ export class ModelClient {
   static async start(init: ModelClientInit, options: EngineCallOptions = {}): Promise<ModelClient> {
     const { niceness = DEFAULT_NICENESS, ...session } = init;
     return new ModelClient(await WorkerThread.start({ session, niceness }, options));
+  }
+
+  /** How the model is run, and what that takes. */
+  get memory(): MemoryPlan {
+    return this.#thread.memory;
   }
 
   /** Resolves when the thread ends without having been closed: no call succeeds after that. Never rejects. */

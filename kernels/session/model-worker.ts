@@ -1,9 +1,10 @@
 /** Entry of the thread that hosts a model session. Started by `worker-thread.ts`. */
 import { setPriority } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { createSession } from './create-session.ts';
 import { errorMessage } from './errors.ts';
 import { type JobCall, type JobHandler, jobHandlers } from './job-handlers.ts';
-import { ModelSession } from './model-session.ts';
+import type { ModelSession } from './model-session.ts';
 import type { JobName, ModelJobs, ModelWorkerData, WorkerInput, WorkerOutput } from './protocol.ts';
 
 type Run = Extract<WorkerInput, { kind: 'run' }>;
@@ -75,19 +76,20 @@ class JobQueue {
   }
 }
 
-function start(port: MessagePort, data: ModelWorkerData): void {
+async function start(port: MessagePort, data: ModelWorkerData): Promise<void> {
   // On Linux niceness belongs to a thread and onnxruntime's threads inherit it: consensus on the main thread keeps its
   // share of the cores. Elsewhere it would slow the whole process down.
   if (process.platform === 'linux' && data.niceness > 0) setPriority(0, data.niceness);
   const send = (message: WorkerOutput) => port.postMessage(message);
   try {
-    const queue = new JobQueue(port, new ModelSession(data.session));
+    const session = await createSession(data.session);
+    const queue = new JobQueue(port, session);
     port.on('message', (message: WorkerInput) => queue.receive(message));
-    send({ kind: 'ready' });
+    send({ kind: 'ready', memory: session.memory });
   } catch (error) {
     send({ kind: 'unusable', error: errorMessage(error) });
   }
 }
 
 if (parentPort === null) throw new Error('model-worker.ts runs in a worker thread only');
-start(parentPort, workerData as ModelWorkerData);
+await start(parentPort, workerData as ModelWorkerData);

@@ -4,6 +4,7 @@
  * To add a job: add its entry to {@link ModelJobs}, its handler to `jobHandlers` in `job-handlers.ts` (the compiler asks
  * for it), and a method to the client. Requests, results and progress must be structured-cloneable.
  */
+import type { MemoryPlan } from '../engine/memory-plan.ts';
 import type { InnerStepProgress } from '../train/inner-steps.ts';
 import type { ErrorMessage } from './errors.ts';
 import type {
@@ -70,7 +71,7 @@ export type WorkerInput =
 
 /** From the model's thread. */
 export type WorkerOutput =
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'ready'; readonly memory: MemoryPlan }
   /** The model could not be set up; the thread ends. */
   | { readonly kind: 'unusable'; readonly error: ErrorMessage }
   | { readonly kind: 'progress'; readonly id: number; readonly progress: ModelJobs[JobName]['progress'] }

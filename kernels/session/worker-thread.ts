@@ -1,6 +1,7 @@
 /** The role's end of a model's thread: sends jobs, keeps the promises of their results. */
 import { Worker } from 'node:worker_threads';
 import type { EngineCallOptions } from '../engine/engine.ts';
+import type { MemoryPlan } from '../engine/memory-plan.ts';
 import { ModelJobError, ModelWorkerBusyError, ModelWorkerExitedError } from './errors.ts';
 import type { JobName, ModelJobs, ModelWorkerData, WorkerInput, WorkerOutput } from './protocol.ts';
 
@@ -30,6 +31,8 @@ interface Pending {
  * chance and then rejects with the signal's reason.
  */
 export class WorkerThread {
+  /** How the thread's session runs its model. */
+  readonly memory: MemoryPlan;
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   readonly #exited: Promise<void>;
@@ -37,7 +40,8 @@ export class WorkerThread {
   #ended: ModelWorkerExitedError | undefined;
   #nextId = 1;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, memory: MemoryPlan) {
+    this.memory = memory;
     this.#worker = worker;
     this.#exited = new Promise((resolve) => {
       worker.once('exit', (exitCode) => {
@@ -57,15 +61,16 @@ export class WorkerThread {
     // Before the native library loads, and here, because a worker cannot change what native code sees.
     process.env.ORT_DISABLE_TELEMETRY = '1';
     const worker = new Worker(new URL('./model-worker.ts', import.meta.url), { workerData: data });
+    let memory: MemoryPlan;
     try {
-      await firstMessage(worker, signal);
+      memory = await readiness(worker, signal);
     } catch (error) {
       // What the thread says while it ends changes nothing any more.
       worker.on('error', () => {});
       await worker.terminate();
       throw error;
     }
-    return new WorkerThread(worker);
+    return new WorkerThread(worker, memory);
   }
 
   /** Resolves when the thread ends by itself. */
@@ -143,8 +148,8 @@ export class WorkerThread {
   }
 }
 
-/** Waits until the thread is ready. */
-async function firstMessage(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
+/** Waits until the thread is ready; returns how it runs its model. */
+async function readiness(worker: Worker, signal: AbortSignal | undefined): Promise<MemoryPlan> {
   const { promise, resolve, reject } = Promise.withResolvers<WorkerOutput>();
   const onAbort = () => reject(signal?.reason);
   const onExit = () => reject(new ModelWorkerExitedError("the model's thread ended before it was ready"));
@@ -155,6 +160,8 @@ async function firstMessage(worker: Worker, signal: AbortSignal | undefined): Pr
   try {
     const message = await promise;
     if (message.kind === 'unusable') throw new ModelJobError(message.error);
+    if (message.kind !== 'ready') throw new ModelWorkerExitedError(`the model's thread began with ${message.kind}`);
+    return message.memory;
   } finally {
     worker.off('message', resolve);
     worker.off('error', reject);

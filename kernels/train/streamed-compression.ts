@@ -86,6 +86,11 @@ export class StreamedCompression {
     return bytes;
   }
 
+  /** The new error feedback, which the caller of {@link finish} may keep open and closes, instead of {@link close}. */
+  get feedback(): TensorStore {
+    return this.#feedback;
+  }
+
   /** Ends the use of files; what was not finished leaves the error feedback as it was. */
   async close(): Promise<void> {
     await this.#feedback.close();

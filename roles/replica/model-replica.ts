@@ -210,7 +210,7 @@ export class ModelReplica {
         })),
       );
       const identity = { round: result.round, modelRoot: result.modelRootBefore };
-      const root = parseHash(await model.aggregate(identity, submissions));
+      const root = parseHash(await model.aggregate(identity, submissions, { signal }));
       // From here on the worker holds the new weights, whatever else fails.
       this.#round = result.round;
       this.#root = root;

@@ -17,7 +17,7 @@ import {
 } from '../../kernels/engine/memory-plan.ts';
 import { parameterCount } from '../../kernels/model/layout.ts';
 import { presets } from '../../kernels/model/preset.ts';
-import { ModelSession } from '../../kernels/session/model-session.ts';
+import { ResidentModelSession } from '../../kernels/session/resident-session.ts';
 import { sessionInit } from './small-session.ts';
 
 const GIB = 2 ** 30;
@@ -105,11 +105,11 @@ for (const name of ['alice-tiny', 'alice-50m'] as const)
 test('a session keeps to its memory or is not made', async () => {
   const init = sessionInit();
   assert.throws(
-    () => new ModelSession({ ...init, memoryBytes: 2 ** 20 }),
+    () => new ResidentModelSession({ ...init, memoryBytes: 2 ** 20 }),
     (error: unknown) => error instanceof MemoryBudgetError,
   );
   const request = { preset: init.preset, batch: init.recipe.batchSequences, context: init.preset.context };
-  const session = new ModelSession({ ...init, memoryBytes: Math.ceil(estimateMemory(request, 'blocks')) });
+  const session = new ResidentModelSession({ ...init, memoryBytes: Math.ceil(estimateMemory(request, 'blocks')) });
   session.initialize(new Uint8Array(32));
   await session.close();
 });

@@ -11,8 +11,8 @@ import { MalformedUpdateError } from '../../kernels/gradient/errors.ts';
 import { parameterCount, tensorLayout } from '../../kernels/model/layout.ts';
 import { parsePreset } from '../../kernels/model/preset.ts';
 import { SessionStateError } from '../../kernels/session/errors.ts';
-import type { ModelSession } from '../../kernels/session/model-session.ts';
 import { pretendedGradient } from '../../kernels/session/pretended-gradient.ts';
+import type { ResidentModelSession } from '../../kernels/session/resident-session.ts';
 import { smallPreset } from './small-preset.ts';
 import {
   accountOf,
@@ -29,8 +29,8 @@ const elements = parameterCount(smallPreset);
 const layout = tensorLayout(smallPreset);
 
 /** The weights as numbers. */
-const numbers = (session: ModelSession) => new Float32Array(session.weights().buffer);
-const rootOf = (session: ModelSession) => ModelTree.ofWeights(numbers(session)).root;
+const numbers = (session: ResidentModelSession) => new Float32Array(session.weights().buffer);
+const rootOf = (session: ResidentModelSession) => ModelTree.ofWeights(numbers(session)).root;
 
 test('saved weights come back with their round and root', async () => {
   await withFolder((folder) =>
@@ -81,7 +81,7 @@ test('a missing, damaged or foreign file opens as nothing and changes nothing', 
     }),
   );
 
-  async function trained(session: ModelSession) {
+  async function trained(session: ResidentModelSession) {
     session.pretend(1);
     return { round: 1, modelRoot: rootOf(session), author: accountOf(1) };
   }
@@ -157,7 +157,7 @@ test('an aggregate with one bad submission leaves weights and root', async () =>
       );
       assert.equal(float32.weights(), stay);
 
-      async function compressHuge(model: ModelSession) {
+      async function compressHuge(model: ResidentModelSession) {
         const bytes = (await noiseSubmission(model, folder, round, 8)).bytes.slice();
         // The last record ends with its float32 values.
         new DataView(bytes.buffer).setFloat32(bytes.length - 4, 3.4e38, true);
@@ -286,7 +286,7 @@ test('a failed or aborted write of the error feedback changes nothing, and can b
     withSessions([{}, {}], async (session, undisturbed) => {
       const author = accountOf(1);
       const modelRoot = rootOf(session);
-      const send = (model: ModelSession, round: number, path: string, options = {}) =>
+      const send = (model: ResidentModelSession, round: number, path: string, options = {}) =>
         model.compress({ round, modelRoot, author }, path, options);
       for (const round of [1, 2, 3]) {
         const path = join(folder, 'feedback');

@@ -7,7 +7,8 @@ import { createEngine } from '../../kernels/engine/onnx-engine.ts';
 import { decodeUpdate, UPDATE_HEADER_BYTES, updateLimits } from '../../kernels/gradient/agf1.ts';
 import { tensorLayout } from '../../kernels/model/layout.ts';
 import { parsePreset } from '../../kernels/model/preset.ts';
-import type { EncodedSubmission, ModelSession } from '../../kernels/session/model-session.ts';
+import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
+import type { ResidentModelSession } from '../../kernels/session/resident-session.ts';
 import { type SubmissionScore, WORST_GAIN } from '../../kernels/session/scoring.ts';
 import { smallPreset } from './small-preset.ts';
 import {
@@ -20,8 +21,8 @@ import {
   withSessions,
 } from './small-session.ts';
 
-const numbers = (session: ModelSession) => new Float32Array(session.weights().buffer);
-const rootOf = (session: ModelSession) => ModelTree.ofWeights(numbers(session)).root;
+const numbers = (session: ResidentModelSession) => new Float32Array(session.weights().buffer);
+const rootOf = (session: ResidentModelSession) => ModelTree.ofWeights(numbers(session)).root;
 const gainOf = (score: SubmissionScore | undefined) => (score?.kind === 'scored' ? score.gain : Number.NaN);
 /** Two ids in turn: what can be learned at once. */
 const easyTokens = (sequences: number) =>
@@ -34,7 +35,7 @@ const malformed = { kind: 'malformed' };
 
 /** A float32 submission whose last record, which ends with its values, has `value` everywhere. */
 async function uniformSubmission(
-  session: ModelSession,
+  session: ResidentModelSession,
   folder: string,
   round: { round: number; modelRoot: string },
   author: number,

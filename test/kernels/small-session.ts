@@ -3,12 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Preset } from '../../kernels/model/preset.ts';
-import {
-  type EncodedSubmission,
+import type {
+  EncodedSubmission,
   ModelSession,
-  type ModelSessionInit,
-  type TrainingRecipe,
+  ModelSessionInit,
+  TrainingRecipe,
 } from '../../kernels/session/model-session.ts';
+import { ResidentModelSession } from '../../kernels/session/resident-session.ts';
+import { StreamedModelSession } from '../../kernels/session/streamed-session.ts';
 import { seededTokens } from './seeded.ts';
 import { smallPreset } from './small-preset.ts';
 
@@ -39,9 +41,9 @@ export const seed = new Uint8Array(32).fill(5);
 /** Runs `body` with new sessions, all with the weights of {@link seed}, and closes them. */
 export async function withSessions(
   changes: readonly SessionChange[],
-  body: (...sessions: ModelSession[]) => Promise<void>,
+  body: (...sessions: ResidentModelSession[]) => Promise<void>,
 ): Promise<void> {
-  const sessions = changes.map((change) => new ModelSession(sessionInit(change)));
+  const sessions = changes.map((change) => new ResidentModelSession(sessionInit(change)));
   try {
     for (const session of sessions) session.initialize(seed);
     await body(...sessions);
@@ -72,7 +74,7 @@ export async function noiseSubmission(
   round: { readonly round: number; readonly modelRoot: string },
   author: number,
 ): Promise<EncodedSubmission> {
-  session.pretend(author);
+  await session.pretend(author);
   const account = accountOf(author);
   return { account, bytes: await session.compress({ ...round, author: account }, join(folder, `feedback-${author}`)) };
 }
@@ -84,4 +86,13 @@ export async function rejection(promise: Promise<unknown>): Promise<Error & { co
   );
   if (!(error instanceof Error)) throw new Error('it did not reject with an error');
   return error;
+}
+
+/** Reads tensors in parts of so many elements, so that even small ones have several. */
+const PART_ELEMENTS = 64 * 32;
+
+/** A session with its weights on disk. */
+export function streamedSession(folder: string, change: SessionChange = {}): Promise<StreamedModelSession> {
+  const init = { ...sessionInit(change), streamFolder: folder };
+  return StreamedModelSession.create(init, { mode: 'streamed', bytes: 0 }, PART_ELEMENTS);
 }
