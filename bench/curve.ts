@@ -2,7 +2,7 @@
  * Learning beside PyTorch: the same weights, the same batches in the same order, the same optimizer and schedule; held-out
  * loss along the way. Differences are rounding, which training amplifies: the spread between seeds says how much counts.
  *
- *     npm run bench -- curve [-- --corpus FILE --preset alice-tiny --steps 200 --seeds 2 --batch 4 --ours]
+ *     npm run bench -- curve [--corpus FILE --preset alice-tiny --steps 200 --seeds 2 --batch 4 --ours]
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -16,6 +16,7 @@ import { createEngine } from '../kernels/engine/onnx-engine.ts';
 import { initialWeights } from '../kernels/model/initialize.ts';
 import { type Preset, presetByName } from '../kernels/model/preset.ts';
 import { AdamW } from '../kernels/train/adamw.ts';
+import { warmupCosineRate } from '../kernels/train/learning-rate.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { summarize } from './measure.ts';
 import { findPyTorch, PyTorchEngine } from './pytorch/engine.ts';
@@ -23,6 +24,9 @@ import { randomSource } from './random.ts';
 
 /** One line for the list of benchmarks. */
 export const describe = 'held-out loss while training, beside PyTorch from the same weights and batches';
+
+/** Words after the name may be flags. */
+export const takesFlags = true;
 
 /** Learning rate at its top, the share of steps that lead up to it, and what is left of it at the end. */
 const PEAK_RATE = 1e-3;
@@ -43,14 +47,6 @@ interface Study {
   readonly batch: number;
   readonly training: Int32Array;
   readonly heldOut: Int32Array;
-}
-
-/** Linear warm-up, then a cosine down to {@link FINAL_SHARE} of the top. */
-function learningRate(step: number, steps: number): number {
-  const warmUp = Math.max(1, Math.round(steps * WARM_UP_SHARE));
-  if (step < warmUp) return (PEAK_RATE * (step + 1)) / warmUp;
-  const progress = (step - warmUp) / Math.max(1, steps - warmUp);
-  return PEAK_RATE * (FINAL_SHARE + ((1 - FINAL_SHARE) * (1 + Math.cos(Math.PI * progress))) / 2);
 }
 
 /** Tokens of the given files, or of the default corpus. */
@@ -96,10 +92,16 @@ interface Side {
 
 async function curve(study: Study, side: Side, seed: number, signal: AbortSignal): Promise<number[]> {
   const random = randomSource(seed);
+  const schedule = {
+    peak: PEAK_RATE,
+    warmupSteps: Math.max(1, Math.round(study.steps * WARM_UP_SHARE)),
+    totalSteps: study.steps,
+    floor: PEAK_RATE * FINAL_SHARE,
+  };
   const losses = [await side.heldOutLoss()];
   for (let step = 0; step < study.steps; step++) {
     signal.throwIfAborted();
-    await side.step(batchOf(study, random), learningRate(step, study.steps));
+    await side.step(batchOf(study, random), warmupCosineRate(schedule, step));
     if ((step + 1) % Math.ceil(study.steps / EVALUATIONS) === 0 || step + 1 === study.steps)
       losses.push(await side.heldOutLoss());
   }

@@ -2,7 +2,7 @@
  * Training speed beside PyTorch on the same machine: whole steps (forward, backward, clipping, AdamW) and gradients alone,
  * with activations kept and recomputed, taking turns in one run.
  *
- *     npm run bench -- train [-- --preset alice-50m --batch 4 --context 256 --threads 2 --turns 5 --profile]
+ *     npm run bench -- train [--preset alice-50m --batch 4 --context 256 --threads 2 --turns 5 --profile]
  */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -23,6 +23,9 @@ import { findPyTorch, PyTorchEngine, type PyTorchStep } from './pytorch/engine.t
 
 /** One line for the list of benchmarks. */
 export const describe = 'tokens per second of training, beside PyTorch fp32 and bf16';
+
+/** Words after the name may be flags. */
+export const takesFlags = true;
 
 /** Any rate: what a step costs does not depend on it. */
 const LEARNING_RATE = 1e-3;
