@@ -5,7 +5,7 @@
  * sequence and reports its own peak, and the store is deleted.
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, statfs } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, statfs } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -88,6 +88,7 @@ async function measure(
   { signal, progress }: Pick<BenchmarkOptions, 'signal' | 'progress'>,
 ): Promise<Row> {
   const bytes = parameterCount(preset) * 4;
+  await mkdir(dir, { recursive: true });
   const { bavail, bsize } = await statfs(dir);
   if (bavail * bsize < bytes * 1.02)
     throw new DiskSpaceError(`${preset.name} needs ${(bytes / GIB).toFixed(1)} GiB in ${dir}; give another with --dir`);
