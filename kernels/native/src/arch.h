@@ -4,6 +4,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
@@ -35,6 +36,9 @@ inline Vector loadVector(const float* from) {
   return result;
 }
 inline void storeVector(float* to, Vector value) { memcpy(to, &value, sizeof value); }
+
+// A register of 32-bit words: floats, or pairs of bfloat16.
+typedef uint32_t Words __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 
 // A bfloat16: the upper half of a float.
 struct Bf16 {
@@ -76,6 +80,40 @@ constexpr bool kHasBf16 = true;
 #else
 constexpr bool kHasBf16 = false;
 #endif
+
+// The next words of a row as a packed operand holds them: floats, or pairs rounded from two floats each.
+inline Words loadWords(const float* from, const float*) {
+  Words result;
+  memcpy(&result, from, sizeof result);
+  return result;
+}
+#if defined(__AVX512BF16__)
+inline Words loadWords(const float* from, const Bf16*) {
+  return (Words)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + kLanes), _mm512_loadu_ps(from));
+}
+#endif
+inline Words loadWords(const Bf16* from, const Bf16*) {
+  Words result;
+  memcpy(&result, from, sizeof result);
+  return result;
+}
+
+template <int Distance, int... I>
+inline void exchange(Words& a, Words& b, std::integer_sequence<int, I...>) {
+  const Words low = __builtin_shufflevector(a, b, ((I & Distance) ? kLanes + I - Distance : I)...);
+  b = __builtin_shufflevector(a, b, ((I & Distance) ? kLanes + I : I + Distance)...);
+  a = low;
+}
+
+// Turns as many registers as they have words: word j of register i becomes word i of register j.
+template <int Distance = kLanes / 2>
+inline void transpose(Words (&block)[kLanes]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++)
+    if ((i & Distance) == 0)
+      exchange<Distance>(block[i], block[i + Distance], std::make_integer_sequence<int, kLanes>());
+  if constexpr (Distance > 1) transpose<Distance / 2>(block);
+}
 
 // One tile of a product: `tile = A B` for packed panels A [steps][kTileRows][depth] and B [steps][kTileColumns][depth].
 // The whole tile stays in registers: the loops over it unroll into straight code.

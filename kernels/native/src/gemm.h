@@ -72,65 +72,55 @@ inline uint32_t roundedPair(float low, float high) {
 }
 
 // Packs outer elements [first, first + count) into one panel; missing ones are zero.
-template <int Width, class S>
-void packPanel(float* out, const Operand<S>& from, int64_t first, int count, int64_t reduced) {
-  const S* data = from.data + first * from.outerStride;
-  if (count < Width) memset(out, 0, sizeof(float) * panelLength<float, Width>(reduced));
-  if (from.outerStride == 1) {
-    for (int64_t k = 0; k < reduced; k++, out += Width) {
-      const S* row = data + k * from.reducedStride;
-      if (count == Width)
-        for (int i = 0; i < Width; i++) out[i] = toFloat(row[i]);
-      else
-        for (int i = 0; i < count; i++) out[i] = toFloat(row[i]);
-    }
-    return;
-  }
-  // A cache line of each row at a time.
-  for (int64_t start = 0; start < reduced; start += 16)
-    for (int i = 0; i < count; i++) {
-      const S* row = data + i * from.outerStride;
-      for (int64_t k = start; k < std::min(start + 16, reduced); k++) out[k * Width + i] = toFloat(row[k]);
-    }
+// One word of a packed operand: what is at `row`, for pairs together with its neighbour `stride` on, unless that is past
+// the `left` elements.
+template <class S>
+uint32_t wordOf(const S* row, int64_t, int64_t, const float*) {
+  const float value = toFloat(row[0]);
+  uint32_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+template <class S>
+uint32_t wordOf(const S* row, int64_t stride, int64_t left, const Bf16*) {
+  return roundedPair(toFloat(row[0]), left > 1 ? toFloat(row[stride]) : 0);
 }
 
-template <int Width, class S>
-void packPanel(Bf16* to, const Operand<S>& from, int64_t first, int count, int64_t reduced) {
+// Packs outer elements [first, first + count) into one panel; missing ones are zero. A panel is [steps][Width] words.
+template <int Width, class T, class S>
+void packPanel(T* to, const Operand<S>& from, int64_t first, int count, int64_t reduced) {
+  constexpr int depth = Packing<T>::depth;
   uint32_t* out = reinterpret_cast<uint32_t*>(to);
   const S* data = from.data + first * from.outerStride;
-  if (count < Width) memset(to, 0, sizeof(Bf16) * panelLength<Bf16, Width>(reduced));
-  const int64_t even = reduced & ~int64_t(1);
+  const int64_t stride = from.reducedStride, steps = ceilDivide(reduced, depth);
+  int64_t step = 0;
   if (from.outerStride == 1) {
-    for (int64_t k = 0; k < even; k += 2, out += Width) {
-      const S* low = data + k * from.reducedStride;
-      const S* high = low + from.reducedStride;
-      if (count == Width)
-        for (int i = 0; i < Width; i++) out[i] = roundedPair(toFloat(low[i]), toFloat(high[i]));
-      else
-        for (int i = 0; i < count; i++) out[i] = roundedPair(toFloat(low[i]), toFloat(high[i]));
-    }
-    if (even < reduced) {
-      const S* low = data + even * from.reducedStride;
-      for (int i = 0; i < count; i++) out[i] = roundedPair(toFloat(low[i]), 0);
-      for (int i = count; i < Width; i++) out[i] = 0;
-    }
-    return;
-  }
-  for (int64_t start = 0; start < even; start += 16)
-    for (int i = 0; i < count; i++) {
-      const S* row = data + i * from.outerStride + start;
-      uint32_t pairs[8];
-      if (start + 16 <= even) {
-        for (int pair = 0; pair < 8; pair++) pairs[pair] = roundedPair(toFloat(row[2 * pair]), toFloat(row[2 * pair + 1]));
-        for (int pair = 0; pair < 8; pair++) out[(start / 2 + pair) * Width + i] = pairs[pair];
-      } else {
-        for (int64_t k = 0; start + k < even; k += 2)
-          out[((start + k) / 2) * Width + i] = roundedPair(toFloat(row[k]), toFloat(row[k + 1]));
+    if (count == Width)
+      for (; step < reduced / depth; step++) {
+        const S* row = data + step * depth * stride;
+        for (int i = 0; i < Width; i++) out[step * Width + i] = wordOf(row + i, stride, depth, to);
       }
-    }
-  if (even < reduced)
+  } else {
+    // Blocks of rows are turned in registers. All lanes are stored, the last group first: what is too much is
+    // overwritten, except at the end of the panel, where another thread's may begin.
+    for (; (step + kLanes) * depth <= reduced; step += kLanes)
+      for (int group = (Width - 1) / kLanes * kLanes; group >= 0; group -= kLanes) {
+        Words block[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; i++)
+          block[i] = group + i < count ? loadWords(data + (group + i) * from.outerStride + step * depth, to) : Words{};
+        transpose(block);
+        uint32_t* rows = out + step * Width + group;
+        constexpr int last = kLanes - 1;
+        for (int j = 0; j < last; j++) memcpy(rows + j * Width, &block[j], sizeof(Words));
+        const int room = step + kLanes == steps ? std::min(kLanes, Width - group) : kLanes;
+        memcpy(rows + last * Width, &block[last], size_t(room) * sizeof(uint32_t));
+      }
+  }
+  for (; step < steps; step++)
     for (int i = 0; i < Width; i++)
-      out[even / 2 * Width + i] = i < count ? roundedPair(toFloat(data[i * from.outerStride + even]), 0) : 0;
+      out[step * Width + i] =
+          i < count ? wordOf(data + i * from.outerStride + step * depth * stride, stride, reduced - step * depth, to) : 0;
 }
 
 // A packed operand: panel p begins at `data + p * stride`.
@@ -140,30 +130,55 @@ struct Packed {
   int64_t stride;
 };
 
-// Packs the left (Width kTileRows) or right (Width kTileColumns) operand of a product.
+// Packs one panel of the left (Width kTileRows) or right (Width kTileColumns) operand of a product.
 template <int Width, class T, class S>
-Packed<T> pack(T* to, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
+void packPanelOf(Packed<T> to, const Operand<S>& from, int64_t panel, int64_t outer, int64_t reduced) {
+  const int count = int(std::min<int64_t>(Width, outer - panel * Width));
+  packPanel<Width>(const_cast<T*>(to.data) + panel * to.stride, from, panel * Width, count, reduced);
+}
+
+template <int Width, class T>
+Packed<T> reservePanels(Buffer<T>& buffer, int64_t outer, int64_t reduced) {
   const int64_t stride = panelLength<T, Width>(reduced);
-  const auto panel = [&](int64_t p, int) {
-    packPanel<Width>(to + p * stride, from, p * Width, int(std::min<int64_t>(Width, outer - p * Width)), reduced);
-  };
+  return {buffer.reserve(ceilDivide(outer, Width) * stride), stride};
+}
+
+// Packs an operand, by one thread or by all of a pool's.
+template <int Width, class T, class S>
+Packed<T> pack(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool) {
+  const Packed<T> to = reservePanels<Width>(buffer, outer, reduced);
   const int64_t panels = ceilDivide(outer, Width);
+  const auto panel = [&](int64_t p, int) { packPanelOf<Width>(to, from, p, outer, reduced); };
   if (pool != nullptr)
     pool->run(panels, panel);
   else
     for (int64_t p = 0; p < panels; p++) panel(p, 0);
-  return {to, stride};
+  return to;
+}
+template <class T, class S>
+Packed<T> packLeft(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
+  return pack<kTileRows>(buffer, from, outer, reduced, pool);
+}
+template <class T, class S>
+Packed<T> packRight(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
+  return pack<kTileColumns>(buffer, from, outer, reduced, pool);
 }
 
-template <class T, class S>
-Packed<T> packLeft(Buffer<T>& to, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
-  T* data = to.reserve(ceilDivide(outer, kTileRows) * panelLength<T, kTileRows>(reduced));
-  return pack<kTileRows>(data, from, outer, reduced, pool);
-}
-template <class T, class S>
-Packed<T> packRight(Buffer<T>& to, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
-  T* data = to.reserve(ceilDivide(outer, kTileColumns) * panelLength<T, kTileColumns>(reduced));
-  return pack<kTileColumns>(data, from, outer, reduced, pool);
+// Both operands of a product, without waiting between them.
+template <class T, class A, class B>
+std::pair<Packed<T>, Packed<T>> packBoth(Pool& pool, Buffer<T>& leftBuffer, const Operand<A>& left,
+                                         Buffer<T>& rightBuffer, const Operand<B>& right, int64_t rows,
+                                         int64_t columns, int64_t reduced) {
+  const Packed<T> a = reservePanels<kTileRows>(leftBuffer, rows, reduced);
+  const Packed<T> b = reservePanels<kTileColumns>(rightBuffer, columns, reduced);
+  const int64_t panels = ceilDivide(rows, kTileRows);
+  pool.run(panels + ceilDivide(columns, kTileColumns), [&](int64_t task, int) {
+    if (task < panels)
+      packPanelOf<kTileRows>(a, left, task, rows, reduced);
+    else
+      packPanelOf<kTileColumns>(b, right, task - panels, columns, reduced);
+  });
+  return {a, b};
 }
 
 // Most of the reduced dimension in one go: a panel of B then stays near the core. Even, so that pairs are not cut.

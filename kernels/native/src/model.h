@@ -134,8 +134,7 @@ class ModelOf final : public Model {
   template <class A, class B>
   void product(const Operand<A>& left, const Operand<B>& right, int64_t rows, int64_t columns, int64_t reduced, float* c,
                bool accumulate) {
-    const Packed<T> a = packLeft(left_, left, rows, reduced, &pool_);
-    const Packed<T> b = packRight(right_, right, columns, reduced, &pool_);
+    const auto [a, b] = packBoth(pool_, left_, left, right_, right, rows, columns, reduced);
     multiply(pool_, a, b, rows, columns, reduced, c, columns, accumulate);
   }
 
