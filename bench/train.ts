@@ -18,7 +18,7 @@ import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, presetByName } from '../kernels/model/preset.ts';
 import { usableInstructionSets } from '../kernels/native/library.ts';
 import { createNativeEngine } from '../kernels/native/native-engine.ts';
-import { AdamW, type TensorUpdate } from '../kernels/train/adamw.ts';
+import { AdamW, type WeightUpdate } from '../kernels/train/adamw.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { compare, ratioOf, secondsOf } from './measure.ts';
 import { findPyTorch, PyTorchEngine, type PyTorchStep } from './pytorch/engine.ts';
@@ -123,7 +123,7 @@ function nativeEngines(shape: Shape, notes: string[]): Record<string, ReturnType
 }
 
 /** An engine of ours with an optimizer, as functions that return tokens per second. */
-function ours(shape: Shape, engine: Engine, update?: TensorUpdate) {
+function ours(shape: Shape, engine: Engine, update?: WeightUpdate) {
   engine.loadWeights(initialWeights(shape.preset, new Uint8Array(32)));
   const optimizer = new AdamW(engine.layout, update);
   const tokens = someTokens(shape);
@@ -174,7 +174,7 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
       add(memory, ours(shape, createEngine({ ...shape, memory })));
     }
     for (const [name, engine] of Object.entries(nativeEngines(shape, notes)))
-      add(name, ours(shape, engine, engine.updateTensor));
+      add(name, ours(shape, engine, engine.updateWeights));
     const python = findPyTorch();
     if (python === undefined) {
       notes.push('PyTorch was not found (Debian: apt-get install python3-torch): its ratios are null');

@@ -66,6 +66,17 @@ export interface NativeLibrary {
     gradient: Float32Array,
     accumulate: number,
   ): void;
+  /** One block forward over whole sequences; its tensors lie one after the other in `blockWeights`. `y` is not `x`. */
+  block(engine: NativeHandle, blockWeights: Float32Array, x: Float32Array, y: Float32Array): void;
+  /** Fills the cross-entropy of rows of the stream under a final norm and a head. */
+  headLosses(
+    engine: NativeHandle,
+    norm: Float32Array,
+    head: Float32Array,
+    x: Float32Array,
+    targets: Int32Array,
+    rowLosses: Float32Array,
+  ): void;
   /** Sum of squares in float64. */
   squares(engine: NativeHandle, values: Float32Array): number;
   /** One AdamW step over a tensor. */

@@ -5,16 +5,21 @@ import {
   EngineBusyError,
   type EngineCallOptions,
   EngineClosedError,
-  InvalidTokensError,
   type LossAndGradient,
   NonFiniteError,
+  type VariantLosses,
+  type VariantLossesOptions,
   WeightsLengthError,
 } from '../engine/engine.ts';
 import { InvalidEngineOptionsError, WHOLE_ACTIVATION_BYTES } from '../engine/onnx-engine.ts';
+import { checkDelta, type SparseDelta, splitDelta } from '../engine/sparse-delta.ts';
+import { countSequences, tokenPasses } from '../engine/token-passes.ts';
+import { sequenceMeans, variantPass } from '../engine/variant-pass.ts';
 import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
 import { headWidth, type Preset } from '../model/preset.ts';
-import type { TensorUpdate } from '../train/adamw.ts';
+import type { WeightUpdate } from '../train/adamw.ts';
 import { loadNativeLibrary, type NativeHandle, type NativeLibrary } from './library.ts';
+import { NativeLayers } from './native-layers.ts';
 
 /** How a native engine runs a model. */
 export interface NativeEngineOptions {
@@ -65,6 +70,8 @@ export function createNativeEngine(options: NativeEngineOptions): NativeEngine {
   return new NativeEngine(options, library);
 }
 
+type Quartet = [Float32Array, Float32Array, Float32Array, Float32Array];
+
 /** See {@link createNativeEngine}. */
 export class NativeEngine implements Engine {
   readonly preset: Preset;
@@ -74,7 +81,7 @@ export class NativeEngine implements Engine {
   /** The instruction set in use. */
   readonly instructionSet: string;
   /** AdamW's step by this engine's threads, for `new AdamW(layout, update)`. */
-  readonly updateTensor: TensorUpdate;
+  readonly updateWeights: WeightUpdate;
   readonly #library: NativeLibrary;
   readonly #batch: number;
   readonly #makeHandle: (bf16: boolean) => NativeHandle;
@@ -108,8 +115,10 @@ export class NativeEngine implements Engine {
         headBytes: options.headBytes ?? HEAD_BYTES,
         bf16: Number(bf16),
       });
-    this.updateTensor = (weights, gradient, mean, square, constants) =>
-      library.step(this.#training(), weights, gradient, mean, square, constants);
+    this.updateWeights = (weights, gradient, mean, square, start, end, constants) => {
+      const [w, g, m, v] = [weights, gradient, mean, square].map((vector) => vector.subarray(start, end)) as Quartet;
+      library.step(this.#training(), w, g, m, v, constants);
+    };
   }
 
   loadWeights(weights: Float32Array): void {
@@ -120,7 +129,7 @@ export class NativeEngine implements Engine {
 
   async lossAndGradient(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<LossAndGradient> {
     return await this.#exclusive(async () => {
-      const rowWeight = 1 / (this.#checkTokens(tokens) * this.context);
+      const rowWeight = 1 / (countSequences(this.preset, this.context, tokens) * this.context);
       this.#gradient ??= new Float32Array(this.weights.length);
       const gradient = this.#gradient;
       let total = 0;
@@ -139,7 +148,7 @@ export class NativeEngine implements Engine {
 
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
     return await this.#exclusive(async () => {
-      const means = new Float64Array(this.#checkTokens(tokens));
+      const means = new Float64Array(countSequences(this.preset, this.context, tokens));
       let sequence = 0;
       for await (const pass of this.#passes(tokens, signal)) {
         const rows = new Float32Array((pass.length / (this.context + 1)) * this.context);
@@ -149,6 +158,24 @@ export class NativeEngine implements Engine {
       }
       if (!means.every(Number.isFinite)) throw this.#nonFiniteLoss();
       return means;
+    });
+  }
+
+  async variantLosses(
+    tokens: Int32Array,
+    variants: readonly SparseDelta[],
+    options: VariantLossesOptions = {},
+  ): Promise<VariantLosses> {
+    return await this.#exclusive(async () => {
+      countSequences(this.preset, this.context, tokens);
+      for (const delta of variants) checkDelta(delta, this.weights.length);
+      const changes = variants.map((delta) => splitDelta(delta, this.layout));
+      const passes = tokenPasses(tokens, this.#batch, this.context);
+      const layers = new NativeLayers(this, this.#library, this.#scoring());
+      const rowLosses = await variantPass(layers, passes, changes, options);
+      const [base, ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, this.context));
+      if (base === undefined || !base.every(Number.isFinite)) throw this.#nonFiniteLoss();
+      return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
     });
   }
 
@@ -213,17 +240,5 @@ export class NativeEngine implements Engine {
       throw error;
     }
     return new NonFiniteError('losses');
-  }
-
-  /** Number of sequences in `tokens`. Throws {@link InvalidTokensError}. */
-  #checkTokens(tokens: Int32Array): number {
-    const sequences = tokens.length / (this.context + 1);
-    if (!Number.isInteger(sequences) || sequences === 0)
-      throw new InvalidTokensError(`${tokens.length} tokens are not sequences of ${this.context + 1}`);
-    const { vocabulary } = this.preset;
-    for (const token of tokens)
-      if (token < 0 || token >= vocabulary)
-        throw new InvalidTokensError(`token ${token} is outside of the vocabulary of ${vocabulary}`);
-    return sequences;
   }
 }

@@ -61,6 +61,13 @@ double number(napi_env env, napi_value value) {
   return result;
 }
 
+// Node-API converts what is no object, or throws an error of its own.
+void checkObject(napi_env env, napi_value value) {
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object)
+    throw std::invalid_argument("an argument is not an object");
+}
+
 double property(napi_env env, napi_value object, const char* name) {
   napi_value value;
   check(napi_get_named_property(env, object, name, &value));
@@ -102,6 +109,7 @@ Span<float> floats(napi_env env, napi_value value, int64_t length, const char* n
 }
 
 Engine& engineOf(napi_env env, napi_value value) {
+  checkObject(env, value);
   bool is = false;
   void* data = nullptr;
   if (napi_check_object_type_tag(env, value, &kEngineTag, &is) != napi_ok || !is ||
@@ -128,7 +136,8 @@ Shape shapeOf(napi_env env, napi_value o) {
   s.headBytes = integer(env, o, "headBytes", 1, int64_t(1) << 40);
   if (s.hidden % s.queryHeads != 0 || s.hidden / s.queryHeads % 2 != 0 || s.queryHeads % s.keyValueHeads != 0)
     throw std::invalid_argument("heads do not divide the width evenly");
-  if (!(s.ropeTheta >= 1) || !(s.epsilon > 0)) throw std::invalid_argument("ropeTheta or normEpsilon is out of range");
+  if (!(s.ropeTheta >= 1 && std::isfinite(s.ropeTheta)) || !(s.epsilon > 0 && s.epsilon <= 1))
+    throw std::invalid_argument("ropeTheta or normEpsilon is out of range");
   // Products of three dimensions stay within 63 bits when each of two does within 40.
   for (const int64_t other : {s.hidden, s.ffn, s.vocabulary, s.context})
     if (other * s.hidden > kMaxParameters) throw std::invalid_argument("the shape is too large");
@@ -140,6 +149,7 @@ Shape shapeOf(napi_env env, napi_value o) {
 
 napi_value create(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
+  checkObject(env, arguments[0]);
   const Shape shape = shapeOf(env, arguments[0]);
   const int threads = int(integer(env, arguments[0], "threads", 1, 1024));
   const bool bf16 = integer(env, arguments[0], "bf16", 0, 1) == 1;
@@ -202,6 +212,39 @@ napi_value train(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (engine, blockWeights, x, y): whole sequences
+napi_value block(napi_env env, napi_callback_info info) {
+  const Arguments<4> arguments(env, info);
+  Engine& engine = engineOf(env, arguments[0]);
+  const auto weights = floats(env, arguments[1], engine.layout.blockLength, "blockWeights");
+  const auto x = typedArray<float>(env, arguments[2], napi_float32_array, "x");
+  const size_t sequence = size_t(engine.shape.context * engine.shape.hidden);
+  if (x.length == 0 || x.length % sequence != 0 || x.length / sequence > size_t(engine.shape.batch))
+    throw std::invalid_argument("x is not one to `batch` sequences");
+  const auto y = floats(env, arguments[3], int64_t(x.length), "y");
+  engine.model->block(weights.data, x.data, y.data, int64_t(x.length / sequence));
+  return nullptr;
+}
+
+// (engine, norm, head, x, targets, rowLosses)
+napi_value headLosses(napi_env env, napi_callback_info info) {
+  const Arguments<6> arguments(env, info);
+  Engine& engine = engineOf(env, arguments[0]);
+  const Shape& shape = engine.shape;
+  const auto norm = floats(env, arguments[1], shape.hidden, "norm");
+  const auto head = floats(env, arguments[2], shape.vocabulary * shape.hidden, "head");
+  const auto ids = typedArray<int32_t>(env, arguments[4], napi_int32_array, "targets");
+  const int64_t rows = int64_t(ids.length);
+  if (rows == 0 || rows > shape.batch * shape.context) throw std::invalid_argument("targets are too few or too many");
+  const auto x = floats(env, arguments[3], rows * shape.hidden, "x");
+  const auto losses = floats(env, arguments[5], rows, "rowLosses");
+  const std::vector<int32_t> targets(ids.data, ids.data + rows);
+  for (const int32_t target : targets)
+    if (target < 0 || target >= shape.vocabulary) throw std::invalid_argument("a target is outside of the vocabulary");
+  engine.model->headLosses(norm.data, head.data, x.data, targets.data(), rows, losses.data);
+  return nullptr;
+}
+
 // (engine, values) -> sum of squares
 napi_value squares(napi_env env, napi_callback_info info) {
   const Arguments<2> arguments(env, info);
@@ -222,6 +265,7 @@ napi_value step(napi_env env, napi_callback_info info) {
   const auto mean = floats(env, arguments[3], length, "mean");
   const auto square = floats(env, arguments[4], length, "square");
   const napi_value o = arguments[5];
+  checkObject(env, o);
   const auto constant = [&](const char* name) { return float(property(env, o, name)); };
   const AdamWConstants constants{constant("beta1"),          constant("beta2"),           constant("epsilon"),
                                  constant("clip"),           constant("meanCorrection"), constant("squareCorrection"),
@@ -286,6 +330,8 @@ NAPI_MODULE_INIT() {
   define<close>(env, exports, "close");
   define<losses>(env, exports, "losses");
   define<train>(env, exports, "train");
+  define<block>(env, exports, "block");
+  define<headLosses>(env, exports, "headLosses");
   define<squares>(env, exports, "squares");
   define<step>(env, exports, "step");
   define<supported>(env, exports, "supported");

@@ -53,6 +53,11 @@ class Model {
   // And the gradient of `rowWeight` times their sum, written into or added to `gradient`.
   virtual void train(const float* weights, const int32_t* tokens, int64_t sequences, float rowWeight, float* gradient,
                      bool accumulate, float* rowLosses) = 0;
+  // One block forward, y = block(x) over whole sequences, with weights wherever they lie.
+  virtual void block(const float* blockWeights, const float* x, float* y, int64_t sequences) = 0;
+  // Cross-entropy of rows under a final norm and a head.
+  virtual void headLosses(const float* norm, const float* head, const float* x, const int32_t* targets, int64_t rows,
+                          float* rowLosses) = 0;
 };
 
 template <class T>
@@ -75,7 +80,22 @@ class ModelOf final : public Model {
     begin(weights, tokens, sequences);
     float* x = streamOf(0);
     embed(x);
-    for (int64_t layer = 0; layer < s_.layers; layer++) forwardBlock(layer, x, x, kept_[0]);
+    for (int64_t layer = 0; layer < s_.layers; layer++) forwardBlock(blockWeights(layer), x, x, kept_[0]);
+    head(x, 0, nullptr, false, rowLosses);
+  }
+
+  void block(const float* blockWeights, const float* x, float* y, int64_t sequences) override {
+    sequences_ = sequences;
+    rows_ = sequences * s_.context;
+    forwardBlock(blockWeights, x, y, kept_[0]);
+  }
+
+  void headLosses(const float* norm, const float* headWeights, const float* x, const int32_t* targets, int64_t rows,
+                  float* rowLosses) override {
+    norm_ = norm;
+    head_ = headWeights;
+    rows_ = rows;
+    std::copy_n(targets, rows, targets_.reserve(s_.batch * s_.context));
     head(x, 0, nullptr, false, rowLosses);
   }
 
@@ -84,11 +104,11 @@ class ModelOf final : public Model {
     begin(weights, tokens, sequences);
     embed(streamOf(0));
     for (int64_t layer = 0; layer < s_.layers; layer++)
-      forwardBlock(layer, streamOf(layer), streamOf(layer + 1), kept(layer));
+      forwardBlock(blockWeights(layer), streamOf(layer), streamOf(layer + 1), kept(layer));
     head(streamOf(s_.layers), rowWeight, gradient, accumulate, rowLosses);
     for (int64_t layer = s_.layers - 1; layer >= 0; layer--) {
       // The stream behind a block is not needed any more: it serves as the output of the recomputation.
-      if (s_.recompute) forwardBlock(layer, streamOf(layer), streamOf(layer + 1), kept(layer));
+      if (s_.recompute) forwardBlock(blockWeights(layer), streamOf(layer), streamOf(layer + 1), kept(layer));
       backwardBlock(layer, streamOf(layer), kept(layer), gradient + at_.block0 + layer * at_.blockLength, accumulate);
     }
     embedBackward(gradient, accumulate);
@@ -107,14 +127,20 @@ class ModelOf final : public Model {
 
   void begin(const float* weights, const int32_t* tokens, int64_t sequences) {
     weights_ = weights;
-    tokens_ = tokens;
+    norm_ = weights + at_.norm;
+    head_ = weights + at_.head;
     sequences_ = sequences;
     rows_ = sequences * s_.context;
+    int32_t *inputs = inputs_.reserve(s_.batch * s_.context), *targets = targets_.reserve(s_.batch * s_.context);
+    for (int64_t sequence = 0; sequence < sequences; sequence++, tokens += s_.context + 1) {
+      std::copy_n(tokens, s_.context, inputs + sequence * s_.context);
+      std::copy_n(tokens + 1, s_.context, targets + sequence * s_.context);
+    }
   }
 
   const float* blockWeights(int64_t layer) const { return weights_ + at_.block0 + layer * at_.blockLength; }
-  int32_t input(int64_t row) const { return tokens_[row / s_.context * (s_.context + 1) + row % s_.context]; }
-  int32_t target(int64_t row) const { return tokens_[row / s_.context * (s_.context + 1) + row % s_.context + 1]; }
+  int32_t input(int64_t row) const { return inputs_.data()[row]; }
+  int32_t target(int64_t row) const { return targets_.data()[row]; }
   Kept& kept(int64_t layer) { return kept_[size_t(s_.recompute ? 0 : layer)]; }
   float* streamOf(int64_t layer) {
     while (int64_t(streams_.size()) <= layer) streams_.push_back(std::make_unique<Buffer<float>>());
@@ -209,8 +235,7 @@ class ModelOf final : public Model {
   }
 
   // `y` may be `x`.
-  void forwardBlock(int64_t layer, const float* x, float* y, Kept& kept) {
-    const float* w = blockWeights(layer);
+  void forwardBlock(const float* w, const float* x, float* y, Kept& kept) {
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn;
     float* qkv = reserveRows(kept.queryKeyValue, at_.queryKeyValue);
@@ -329,9 +354,9 @@ class ModelOf final : public Model {
   void headChunk(const float* stream, int64_t first, int64_t rows, float rowWeight, float* gradient, bool accumulate,
                  float* rowLosses) {
     const int64_t hidden = s_.hidden, vocabulary = s_.vocabulary, tiles = ceilDivide(vocabulary, kHeadTile);
-    const float* w = weights_ + at_.head;
+    const float* w = head_;
     const float* x = stream + first * hidden;
-    const float* normalized = rmsNorm(x, weights_ + at_.norm, rows);
+    const float* normalized = rmsNorm(x, norm_, rows);
     const Packed<T> left = packLeft(headLeft_, byRows(normalized, hidden), rows, hidden, &pool_);
     T* probabilities = gradient == nullptr ? nullptr : probabilities_.reserve(rows * vocabulary);
     float* maxima = tileMaxima_.reserve(rows * tiles);
@@ -393,7 +418,7 @@ class ModelOf final : public Model {
       const Packed<T> left = packLeft(left_, byColumns<T>(block, vocabulary), width, rows, &pool_);
       multiply(pool_, left, inputs, width, hidden, rows, gradient + at_.head + start * hidden, hidden, accumulate);
     }
-    rmsNormBackward(x, weights_ + at_.norm, dNormalized, dStream_.data() + first * hidden, false, gradient + at_.norm,
+    rmsNormBackward(x, norm_, dNormalized, dStream_.data() + first * hidden, false, gradient + at_.norm,
                     accumulate, rows);
   }
 
@@ -401,8 +426,9 @@ class ModelOf final : public Model {
   const Layout at_;
   Pool& pool_;
   const float* weights_ = nullptr;
-  const int32_t* tokens_ = nullptr;
+  const float *norm_ = nullptr, *head_ = nullptr;
   int64_t sequences_ = 0, rows_ = 0;
+  Buffer<int32_t> inputs_, targets_;
 
   Buffer<float> cosine_, sine_;
   std::unique_ptr<Attention<T>[]> attention_;
