@@ -9,14 +9,16 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Engine } from '../kernels/engine/engine.ts';
-import { createEngine } from '../kernels/engine/onnx-engine.ts';
+import { createEngine, InvalidEngineOptionsError } from '../kernels/engine/onnx-engine.ts';
 import { Session } from '../kernels/engine/session.ts';
 import { Graph } from '../kernels/graph/graph.ts';
 import { gemm } from '../kernels/graph/ops/matrix.ts';
 import { initialWeights } from '../kernels/model/initialize.ts';
 import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, presetByName } from '../kernels/model/preset.ts';
-import { AdamW } from '../kernels/train/adamw.ts';
+import { usableInstructionSets } from '../kernels/native/library.ts';
+import { createNativeEngine } from '../kernels/native/native-engine.ts';
+import { AdamW, type WeightUpdate } from '../kernels/train/adamw.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { compare, ratioOf, secondsOf } from './measure.ts';
 import { findPyTorch, PyTorchEngine, type PyTorchStep } from './pytorch/engine.ts';
@@ -99,11 +101,34 @@ async function productPeak(threads: number): Promise<{ readonly run: () => Promi
   return { run, close: () => session.close() };
 }
 
-/** Our engine with an optimizer, as functions that return tokens per second. */
-function ours(shape: Shape, memory: 'whole' | 'blocks') {
-  const engine: Engine = createEngine({ ...shape, memory });
+/** Ways of running our native engine (kernels/native/), by the names of their figures. */
+const NATIVE_FORMS = {
+  native_bf16: { precision: 'bf16', memory: 'whole' },
+  native_bf16_blocks: { precision: 'bf16', memory: 'blocks' },
+  native_fp32: { precision: 'fp32', memory: 'whole' },
+} as const;
+
+/** Our native engines that this machine can run; none where they are not built. */
+function nativeEngines(shape: Shape, notes: string[]): Record<string, ReturnType<typeof createNativeEngine>> {
+  const usable = usableInstructionSets();
+  if (usable.length === 0) notes.push('the native engine is not built (npm run build:native): it was not measured');
+  const engines: Record<string, ReturnType<typeof createNativeEngine>> = {};
+  for (const [name, form] of Object.entries(usable.length === 0 ? {} : NATIVE_FORMS))
+    try {
+      engines[name] = createNativeEngine({ ...shape, ...form });
+    } catch (error) {
+      if (!(error instanceof InvalidEngineOptionsError)) throw error;
+      notes.push(`${name}: ${error.message}`);
+    }
+  const [first] = Object.values(engines);
+  if (first !== undefined) notes.push(`native: ${first.instructionSet}, AdamW included`);
+  return engines;
+}
+
+/** An engine of ours with an optimizer, as functions that return tokens per second. */
+function ours(shape: Shape, engine: Engine, update?: WeightUpdate) {
   engine.loadWeights(initialWeights(shape.preset, new Uint8Array(32)));
-  const optimizer = new AdamW(engine.layout);
+  const optimizer = new AdamW(engine.layout, update);
   const tokens = someTokens(shape);
   const speed = (seconds: number) => (shape.batch * shape.context) / seconds;
   return {
@@ -132,6 +157,7 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
   if (profile) return await profileOps(shape, progress);
   const notes = [
     `${shape.preset.name}, ${shape.batch} x ${shape.context} tokens, ${shape.threads} threads; a step is forward, backward, clipping and AdamW`,
+    'tokens_per_s, pytorch_fp32_* and peak_share are onnxruntime in float32; *_bf16_ratio is of fastest_of_all',
     "peak_share: the products a gradient needs, without recomputation, over the engine's own speed on 1024^3",
   ];
   const variants: Record<string, () => Promise<number>> = {};
@@ -140,12 +166,18 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
     const peak = await productPeak(shape.threads);
     closing.push(peak.close);
     variants.peak_gflops = peak.run;
-    for (const memory of ['whole', 'blocks'] as const) {
-      const engine = ours(shape, memory);
+    const names: string[] = [];
+    const add = (name: string, engine: ReturnType<typeof ours>) => {
+      names.push(name);
       closing.push(engine.close);
-      variants[`${memory}_step`] = engine.step;
-      variants[`${memory}_gradient`] = engine.gradient;
+      variants[`${name}_step`] = engine.step;
+      variants[`${name}_gradient`] = engine.gradient;
+    };
+    for (const memory of ['whole', 'blocks'] as const) {
+      add(memory, ours(shape, createEngine({ ...shape, memory })));
     }
+    for (const [name, engine] of Object.entries(nativeEngines(shape, notes)))
+      add(name, ours(shape, engine, engine.updateWeights));
     const python = findPyTorch();
     if (python === undefined) {
       notes.push('PyTorch was not found (Debian: apt-get install python3-torch): its ratios are null');
@@ -168,6 +200,8 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
     const { summaries } = comparison;
     const ratio = (a: string, b: string) => (summaries[b] === undefined ? null : ratioOf(comparison, a, b).median);
     const fastest = (summaries.whole_step?.median ?? 0) >= (summaries.blocks_step?.median ?? 0) ? 'whole' : 'blocks';
+    const stepOf = (name: string) => summaries[`${name}_step`]?.median ?? 0;
+    const fastestOfAll = names.reduce((best, name) => (stepOf(name) > stepOf(best) ? name : best));
     const share = (memory: string) =>
       (((summaries[`${memory}_gradient`]?.median ?? 0) / (shape.batch * shape.context)) * productFlops(shape)) /
       1e9 /
@@ -177,11 +211,14 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
         tokens_per_s: summaries[`${fastest}_step`]?.median,
         pytorch_fp32_ratio: ratio(`${fastest}_step`, 'pytorch_fp32_step'),
         pytorch_fp32_checkpointed_ratio: ratio('blocks_step', 'pytorch_fp32_checkpointed_step'),
-        pytorch_bf16_ratio: ratio(`${fastest}_step`, 'pytorch_bf16_step'),
+        pytorch_bf16_ratio: ratio(`${fastestOfAll}_step`, 'pytorch_bf16_step'),
+        fastest_of_all: fastestOfAll,
+        fastest_of_all_tokens_per_s: stepOf(fastestOfAll),
+        fastest_of_all_pytorch_fp32_ratio: ratio(`${fastestOfAll}_step`, 'pytorch_fp32_step'),
         peak_share: share(fastest),
         gradient_pytorch_fp32_ratio: ratio(`${fastest}_gradient`, 'pytorch_fp32_gradient'),
         gradient_pytorch_fp32_checkpointed_ratio: ratio('blocks_gradient', 'pytorch_fp32_checkpointed_gradient'),
-        gradient_pytorch_bf16_ratio: ratio(`${fastest}_gradient`, 'pytorch_bf16_gradient'),
+        gradient_pytorch_bf16_ratio: ratio(`${fastestOfAll}_gradient`, 'pytorch_bf16_gradient'),
         fastest,
         medians: Object.fromEntries(Object.entries(summaries).map(([name, { median }]) => [name, median])),
         spreads: Object.fromEntries(Object.entries(summaries).map(([name, { spread }]) => [name, spread])),

@@ -24,16 +24,24 @@ export const defaultAdamWOptions: AdamWOptions = {
   clipNorm: 1,
 };
 
+/** One step of elements `start` to `end` of vectors of equal length. */
+export type WeightUpdate = typeof updateWeights;
+
 /** Optimizer state: two moments per parameter, in float32. */
 export class AdamW {
   readonly #layout: readonly TensorSlot[];
+  readonly #update: WeightUpdate;
   readonly #mean: Float32Array;
   readonly #square: Float32Array;
   #steps = 0;
 
-  /** @param layout - of the parameter vector; decides its length and which tensors decay. */
-  constructor(layout: readonly TensorSlot[]) {
+  /**
+   * @param layout - of the parameter vector; decides its length and which tensors decay
+   * @param update - an engine may have a faster one than the default
+   */
+  constructor(layout: readonly TensorSlot[], update: WeightUpdate = updateWeights) {
     this.#layout = layout;
+    this.#update = update;
     const last = layout.at(-1);
     const length = last === undefined ? 0 : last.offset + last.length;
     this.#mean = new Float32Array(length);
@@ -67,7 +75,7 @@ export class AdamW {
     this.#steps++;
     for (const { role, offset, length } of this.#layout) {
       const constants = updateConstants(role, this.#steps, gradientNorm, learningRate, options);
-      updateWeights(weights, gradient, this.#mean, this.#square, offset, offset + length, constants);
+      this.#update(weights, gradient, this.#mean, this.#square, offset, offset + length, constants);
     }
   }
 }

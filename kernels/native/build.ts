@@ -1,0 +1,100 @@
+/**
+ * `npm run build:native [-- --sanitize]`: compiles the native CPU backend (docs/native.md), one library for each
+ * instruction set, with the machine's own C++ compiler ($CXX, else g++ or clang++) and nothing downloaded.
+ *
+ * --sanitize adds the address and undefined-behaviour sanitizers; such libraries load with `LD_PRELOAD=libasan.so`.
+ * Exit code 0 if all were built; 1 if not, with one line that says why: Alice then runs on onnxruntime as before.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { builtFolder, type InstructionSet, instructionSets, libraryName } from './instruction-sets.ts';
+
+/** Said whenever there is no library in the end. */
+const FALLBACK = 'Alice runs on onnxruntime without it';
+
+/** Contraction lets a product and a sum be one instruction; NaN and infinity keep their meaning. */
+const FLAGS = ['-std=c++17', '-O3', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden', '-fopenmp-simd'];
+const ARITHMETIC = ['-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math'];
+const WARNINGS = ['-Wall', '-Wextra', '-Werror=return-type'];
+const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-fno-omit-frame-pointer', '-g'];
+
+/** The compiler to use, or undefined. */
+function findCompiler(): string | undefined {
+  const candidates = process.env.CXX === undefined ? ['g++', 'clang++'] : [process.env.CXX];
+  return candidates.find((command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0);
+}
+
+/** Compiles one library; the file appears whole or not at all. Returns what the compiler said if it failed. */
+async function compile(
+  compiler: string,
+  { name, flags }: InstructionSet,
+  extra: readonly string[],
+): Promise<string | undefined> {
+  const headers = join(createRequire(import.meta.url).resolve('node-api-headers'), '..', 'include');
+  const output = join(builtFolder, libraryName(name));
+  const temporary = `${output}.${process.pid}`;
+  const system = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : [];
+  const child = spawn(
+    compiler,
+    [
+      ...[...FLAGS, ...ARITHMETIC, ...WARNINGS, ...system, ...flags, ...extra],
+      ...[`-DALICE_ISA="${name}"`, `-I${headers}`, fileURLToPath(new URL('./src/addon.cpp', import.meta.url))],
+      ...['-o', temporary],
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  const said: Buffer[] = [];
+  child.stderr.on('data', (data: Buffer) => said.push(data));
+  const code = await new Promise<number | null>((resolve) => {
+    child.on('error', () => resolve(null));
+    child.on('close', resolve);
+  });
+  const text = Buffer.concat(said).toString('utf8').trim();
+  if (code !== 0) {
+    await rm(temporary, { force: true });
+    return text || `${compiler} ended with code ${code}`;
+  }
+  if (text !== '') console.error(text);
+  await rename(temporary, output);
+  return undefined;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { sanitize: { type: 'boolean', default: false } } });
+  if (process.platform === 'win32') {
+    console.error(`native backend: not built, it knows g++ and clang++ on Linux and macOS only; ${FALLBACK}`);
+    return 1;
+  }
+  const compiler = findCompiler();
+  if (compiler === undefined) {
+    console.error(`native backend: not built, no C++ compiler (install g++ or clang++, or set CXX); ${FALLBACK}`);
+    return 1;
+  }
+  await rm(builtFolder, { recursive: true, force: true });
+  await mkdir(builtFolder, { recursive: true });
+  const sets = [...instructionSets(process.arch)];
+  const failures: string[] = [];
+  const work = async () => {
+    for (let set = sets.shift(); set !== undefined; set = sets.shift()) {
+      const failure = await compile(compiler, set, values.sanitize ? SANITIZERS : []);
+      if (failure === undefined) console.log(`native backend: built ${libraryName(set.name)}`);
+      else failures.push(`${failure}\nnative backend: ${set.name} failed to build with ${compiler}; ${FALLBACK}`);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(availableParallelism(), 4) }, work));
+  for (const failure of failures) console.error(failure);
+  return failures.length === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') !== true) throw error;
+  console.error(`${(error as Error).message}\nusage: npm run build:native -- [--sanitize]`);
+  process.exitCode = 2;
+}

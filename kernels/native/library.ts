@@ -1,0 +1,130 @@
+/** Finds and loads the native library for this processor. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { builtFolder, instructionSets, libraryName } from './instruction-sets.ts';
+
+/** Shape of an engine: a preset's fields and how to run it. Booleans are 0 or 1. */
+export interface NativeShape {
+  readonly vocabulary: number;
+  readonly hidden: number;
+  readonly layers: number;
+  readonly queryHeads: number;
+  readonly keyValueHeads: number;
+  readonly ffn: number;
+  readonly context: number;
+  /** Most sequences of a call. */
+  readonly batch: number;
+  readonly ropeTheta: number;
+  readonly normEpsilon: number;
+  readonly tied: number;
+  /** Recompute each block in the backward pass. */
+  readonly recompute: number;
+  /** Most bytes of probabilities over the vocabulary at once; at least one row's exist. */
+  readonly headBytes: number;
+  readonly threads: number;
+  readonly bf16: number;
+}
+
+/** Constants of an AdamW step over one tensor, as `kernels/train/adamw.ts` makes them. */
+export interface NativeAdamWConstants {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly clip: number;
+  readonly meanCorrection: number;
+  readonly squareCorrection: number;
+  readonly keep: number;
+}
+
+/** An engine inside the library. */
+export type NativeHandle = object;
+
+/**
+ * A library, as src/addon.cpp exports it. Calls are synchronous. Every argument is checked against the shape; what does
+ * not fit throws an Error with the code ERR_NATIVE_ARGUMENT, lack of memory one with ERR_NATIVE_MEMORY.
+ */
+export interface NativeLibrary {
+  /** The instruction set it was compiled for. */
+  readonly isa: string;
+  /** Whether it has matrix products in bf16. */
+  readonly bf16: boolean;
+  /** Instruction sets that this processor has. */
+  supported(): readonly string[];
+  create(shape: NativeShape): NativeHandle;
+  /** Frees an engine; later calls with it throw. */
+  close(engine: NativeHandle): void;
+  /** Fills the cross-entropy of each row. */
+  losses(engine: NativeHandle, weights: Float32Array, tokens: Int32Array, rowLosses: Float32Array): void;
+  /** And writes (or adds to) the gradient of `rowWeight` times their sum. */
+  train(
+    engine: NativeHandle,
+    weights: Float32Array,
+    tokens: Int32Array,
+    rowLosses: Float32Array,
+    rowWeight: number,
+    gradient: Float32Array,
+    accumulate: number,
+  ): void;
+  /** One block forward over whole sequences; its tensors lie one after the other in `blockWeights`. `y` is not `x`. */
+  block(engine: NativeHandle, blockWeights: Float32Array, x: Float32Array, y: Float32Array): void;
+  /** Fills the cross-entropy of rows of the stream under a final norm and a head. */
+  headLosses(
+    engine: NativeHandle,
+    norm: Float32Array,
+    head: Float32Array,
+    x: Float32Array,
+    targets: Int32Array,
+    rowLosses: Float32Array,
+  ): void;
+  /** Sum of squares in float64. */
+  squares(engine: NativeHandle, values: Float32Array): number;
+  /** One AdamW step over a tensor. */
+  step(
+    engine: NativeHandle,
+    weights: Float32Array,
+    gradient: Float32Array,
+    mean: Float32Array,
+    square: Float32Array,
+    constants: NativeAdamWConstants,
+  ): void;
+}
+
+/** Thrown when there is no library to load. */
+export class NativeUnavailableError extends Error {
+  static readonly code = 'ERR_NATIVE_UNAVAILABLE';
+  readonly code = NativeUnavailableError.code;
+  override readonly name = 'NativeUnavailableError';
+}
+
+const require = createRequire(import.meta.url);
+
+function load(name: string): NativeLibrary {
+  return require(join(builtFolder, libraryName(name))) as NativeLibrary;
+}
+
+/** Names of the instruction sets that are built and that this processor has, slowest first; empty if none is. */
+export function usableInstructionSets(): readonly string[] {
+  const [first] = instructionSets(process.arch);
+  if (first === undefined || !existsSync(join(builtFolder, libraryName(first.name)))) return [];
+  const supported = load(first.name).supported();
+  return instructionSets(process.arch)
+    .map(({ name }) => name)
+    .filter((name) => supported.includes(name) && existsSync(join(builtFolder, libraryName(name))));
+}
+
+/**
+ * Loads the library for an instruction set: the one asked for, else that of the environment variable ALICE_NATIVE_ISA,
+ * else the best that is usable. Throws {@link NativeUnavailableError} that says what to do.
+ */
+export function loadNativeLibrary(wanted: string | undefined = process.env.ALICE_NATIVE_ISA): NativeLibrary {
+  const usable = usableInstructionSets();
+  if (usable.length === 0)
+    throw new NativeUnavailableError('the native CPU backend is not built here: run `npm run build:native`');
+  const name = wanted ?? usable.at(-1) ?? '';
+  if (!usable.includes(name))
+    throw new NativeUnavailableError(
+      `the native CPU backend cannot use "${name}" here (ALICE_NATIVE_ISA?); usable: ${usable.join(', ')}`,
+    );
+  return load(name);
+}
