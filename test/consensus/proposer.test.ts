@@ -83,6 +83,19 @@ test('priorities stay within twice the total power, whatever joins', () => {
   assert.ok(spread <= 2n * 2n + 2n, String(spread));
 });
 
+test('what a great power left behind does not keep the others waiting', () => {
+  // A turn of the large set leaves its priorities 2000 apart; the small set would need 500 turns to make up for that.
+  const large = validators(1000n, 1000n);
+  const small = validators(1n, 1n);
+  let state = nextPriorities(startPriorities(large), small);
+  const names: string[] = [];
+  for (let height = 0; height < 12; height++) {
+    names.push(proposerOfRound(state, 0));
+    state = nextPriorities(state, small);
+  }
+  assert.ok(names.includes('a') && names.includes('b'), names.join(' '));
+});
+
 test('the schedule is the same whether a node was there from the start, or begins anywhere', () => {
   const setAt = (height: number) => (height % 7 < 4 ? validators(3n, 2n, 2n) : validators(3n, 2n, 2n, 5n));
   const known = { validators: (height: number) => (height >= 1 ? setAt(height) : undefined) };
