@@ -9,12 +9,13 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../node/consensus/clock.ts';
+import { EventQueue, type QueuedEvent } from '../../test/simulation/event-queue.ts';
 
-interface Event {
+interface Event extends QueuedEvent {
   readonly machine: Machine;
   readonly callback: () => void;
+  /** Changes only while the event is not queued. */
   atMs: number;
-  readonly order: number;
   cancelled: boolean;
 }
 
@@ -48,7 +49,7 @@ export class Machine implements Clock {
 export class Machines {
   /** Start of the event that is handled now. */
   nowMs: number;
-  #events: Event[] = [];
+  readonly #events = new EventQueue<Event>();
   #order = 0;
   #chargedMs = 0;
   /** What the present event scheduled; it counts from the event's end, which is not known yet. */
@@ -65,7 +66,7 @@ export class Machines {
   schedule(machine: Machine, delayMs: number, callback: () => void): () => void {
     const atMs = this.nowMs + Math.max(0, delayMs);
     const event: Event = { machine, callback, atMs, order: this.#order++, cancelled: false };
-    if (this.#outbox === undefined) this.#push(event);
+    if (this.#outbox === undefined) this.#events.push(event);
     else this.#outbox.push(event);
     return () => {
       event.cancelled = true;
@@ -78,14 +79,14 @@ export class Machines {
     await nextTurn();
     while (!condition()) {
       signal.throwIfAborted();
-      const event = this.#pop();
+      const event = this.#events.pop();
       if (event === undefined || event.atMs > endMs) return false;
       if (event.cancelled) continue;
       const { machine } = event;
       if (machine.busyUntilMs > event.atMs) {
         // Keeps its place among those that wait for this machine: the order is that of arrival.
         event.atMs = machine.busyUntilMs;
-        this.#push(event);
+        this.#events.push(event);
         continue;
       }
       this.nowMs = event.atMs;
@@ -103,43 +104,9 @@ export class Machines {
       this.#outbox = undefined;
       for (const later of sent) {
         later.atMs += cpuMs;
-        this.#push(later);
+        this.#events.push(later);
       }
     }
     return true;
-  }
-
-  #before(a: Event, b: Event): boolean {
-    return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
-  }
-
-  #push(event: Event): void {
-    const heap = this.#events;
-    let at = heap.push(event) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!this.#before(event, heap[parent])) break;
-      heap[at] = heap[parent];
-      at = parent;
-    }
-    heap[at] = event;
-  }
-
-  #pop(): Event | undefined {
-    const heap = this.#events;
-    const top = heap[0];
-    const last = heap.pop();
-    if (top === undefined || last === undefined || heap.length === 0) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && this.#before(heap[child + 1], heap[child])) child += 1;
-      if (!this.#before(heap[child], last)) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = last;
-    return top;
   }
 }

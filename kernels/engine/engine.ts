@@ -124,12 +124,12 @@ export class EngineClosedError extends Error {
   override readonly name = 'EngineClosedError';
 }
 
-/** Sum of squares of a vector, or NaN/infinity if it holds one. Four chains of additions keep the processor busy. */
-export function sumOfSquares(values: Float32Array): number {
-  let a = 0;
-  let b = 0;
-  let c = 0;
-  let d = 0;
+/** Four chains of additions that make up a sum of squares: they keep the processor busy. */
+export type SquareChains = readonly [number, number, number, number];
+
+/** Adds the squares of a vector's elements to chains, element i to chain i modulo 4; those left over at the end to the first. */
+export function addSquares(chains: SquareChains, values: Float32Array): SquareChains {
+  let [a, b, c, d] = chains;
   const whole = values.length - (values.length % 4);
   for (let i = 0; i < whole; i += 4) {
     const w = values[i] as number;
@@ -142,6 +142,12 @@ export function sumOfSquares(values: Float32Array): number {
     d += z * z;
   }
   for (let i = whole; i < values.length; i++) a += (values[i] as number) ** 2;
+  return [a, b, c, d];
+}
+
+/** Sum of squares of a vector, or NaN/infinity if it holds one. */
+export function sumOfSquares(values: Float32Array): number {
+  const [a, b, c, d] = addSquares([0, 0, 0, 0], values);
   return a + b + c + d;
 }
 

@@ -1,10 +1,9 @@
 /** Virtual time: events in order of time, then of creation. One thread; between two events all promises settle. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Clock } from '../../node/consensus/clock.ts';
+import { EventQueue, type QueuedEvent } from './event-queue.ts';
 
-interface Event {
-  readonly atMs: number;
-  readonly order: number;
+interface Event extends QueuedEvent {
   readonly callback: () => void;
   cancelled: boolean;
 }
@@ -12,7 +11,7 @@ interface Event {
 /** See the head of this file. */
 export class World {
   nowMs: number;
-  #heap: Event[] = [];
+  readonly #events = new EventQueue<Event>();
   #order = 0;
 
   constructor(startMs: number) {
@@ -29,7 +28,7 @@ export class World {
 
   after(delayMs: number, callback: () => void): () => void {
     const event: Event = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order++, callback, cancelled: false };
-    this.#push(event);
+    this.#events.push(event);
     return () => {
       event.cancelled = true;
     };
@@ -45,9 +44,9 @@ export class World {
     const endMs = this.nowMs + limitMs;
     await nextTurn();
     while (!condition()) {
-      const event = this.#pop();
+      const event = this.#events.pop();
       if (event === undefined || event.atMs > endMs) {
-        if (event !== undefined) this.#push(event);
+        if (event !== undefined) this.#events.push(event);
         this.nowMs = endMs;
         return false;
       }
@@ -61,40 +60,5 @@ export class World {
 
   async run(durationMs: number): Promise<void> {
     await this.runUntil(() => false, durationMs);
-  }
-
-  #before(a: Event, b: Event): boolean {
-    return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
-  }
-
-  #push(event: Event): void {
-    const heap = this.#heap;
-    let at = heap.length;
-    heap.push(event);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!this.#before(event, heap[parent])) break;
-      heap[at] = heap[parent];
-      at = parent;
-    }
-    heap[at] = event;
-  }
-
-  #pop(): Event | undefined {
-    const heap = this.#heap;
-    const top = heap[0];
-    const last = heap.pop();
-    if (top === undefined || last === undefined || heap.length === 0) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && this.#before(heap[child + 1], heap[child])) child += 1;
-      if (!this.#before(heap[child], last)) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = last;
-    return top;
   }
 }
