@@ -154,13 +154,37 @@ export function sumOfSquares(values: Float32Array): number {
 /**
  * Euclidean norm of a vector in canonical order. Throws {@link NonFiniteError} with the name of the first tensor that
  * holds a NaN or an infinity. (float64 holds the square of every finite float32.)
+ *
+ * @param squares - sum of the squares of a tensor's values
  */
-export function checkedNorm(layout: readonly TensorSlot[], values: Float32Array): number {
+export function checkedNorm(
+  layout: readonly TensorSlot[],
+  values: Float32Array,
+  squares: (values: Float32Array) => number = sumOfSquares,
+): number {
   let sum = 0;
   for (const slot of layout) {
-    const part = sumOfSquares(values.subarray(slot.offset, slot.offset + slot.length));
+    const part = squares(values.subarray(slot.offset, slot.offset + slot.length));
     if (!Number.isFinite(part)) throw new NonFiniteError(slot.name);
     sum += part;
   }
   return Math.sqrt(sum);
+}
+
+/** What to throw for a loss that is not finite: it names the weight that spoils it, or the losses when all are finite. */
+export function nonFiniteLoss({ layout, weights }: Pick<Engine, 'layout' | 'weights'>): NonFiniteError {
+  try {
+    checkedNorm(layout, weights);
+  } catch (error) {
+    if (error instanceof NonFiniteError) return error;
+    throw error;
+  }
+  return new NonFiniteError('losses');
+}
+
+/** {@link Engine.loadWeights}. */
+export function takeWeights({ preset, weights }: Pick<Engine, 'preset' | 'weights'>, given: Float32Array): void {
+  if (given.length !== weights.length)
+    throw new WeightsLengthError(`${preset.name} has ${weights.length} parameters, not ${given.length}`);
+  weights.set(given);
 }

@@ -7,22 +7,22 @@ import type { Device, Precision } from './device/device.ts';
 import {
   checkedNorm,
   type Engine,
-  EngineBusyError,
   type EngineCallOptions,
-  EngineClosedError,
   type LossAndGradient,
   NonFiniteError,
+  nonFiniteLoss,
+  takeWeights,
   type VariantLosses,
   type VariantLossesOptions,
-  WeightsLengthError,
 } from './engine.ts';
+import { ExclusiveUse } from './exclusive-use.ts';
 import { addInto } from './head-programs.ts';
 import { GradientOverflowError, LossScale } from './loss-scale.ts';
 import { findSlot, type ModelRunner, type RunnerBuffers, tensorView } from './model-runner.ts';
 import { ResidentLayers } from './resident-layers.ts';
-import { checkDelta, type SparseDelta, splitDelta } from './sparse-delta.ts';
-import { countSequences, tokenPasses } from './token-passes.ts';
-import { sequenceMeans, variantPass } from './variant-pass.ts';
+import type { SparseDelta } from './sparse-delta.ts';
+import { countSequences } from './token-passes.ts';
+import { variantLosses } from './variant-pass.ts';
 import { WholeRunner } from './whole-runner.ts';
 
 /** How an engine runs a model. Structured-cloneable. */
@@ -83,10 +83,15 @@ export class InvalidEngineOptionsError extends Error {
   override readonly name = 'InvalidEngineOptionsError';
 }
 
+/** The options of an engine, whatever computes for it, that are counts. */
+type EngineCounts = Pick<EngineOptions, 'preset' | 'threads' | 'batch' | 'context' | 'headRows' | 'headTileBytes'> & {
+  readonly headBytes?: number;
+};
+
 /** Throws {@link InvalidEngineOptionsError}. */
-export function checkOptions(options: Omit<EngineOptions, 'memory'>): void {
-  const { threads, batch, context = 1, headRows = 1, headTileBytes = 1 } = options;
-  const positive = { threads, batch, context, headRows, headTileBytes };
+export function checkOptions(options: EngineCounts): void {
+  const { threads, batch, context = 1, headRows = 1, headTileBytes = 1, headBytes = 1 } = options;
+  const positive = { threads, batch, context, headRows, headTileBytes, headBytes };
   for (const [name, value] of Object.entries(positive))
     if (!Number.isInteger(value) || value < 1)
       throw new InvalidEngineOptionsError(`engine: ${name} must be a positive integer, not ${value}`);
@@ -110,6 +115,7 @@ class OnnxEngine implements Engine {
   readonly context: number;
   readonly layout: readonly TensorSlot[];
   readonly weights: Float32Array<ArrayBuffer>;
+  readonly #use = new ExclusiveUse();
   readonly #batch: number;
   readonly #buffers: RunnerBuffers;
   /** Trains. */
@@ -126,8 +132,6 @@ class OnnxEngine implements Engine {
   #gradient: Float32Array<ArrayBuffer> | undefined;
   /** Gradient of a pass that is not the first of its call. */
   #passGradient: Float32Array<ArrayBuffer> | undefined;
-  #busy = false;
-  #closed = false;
 
   constructor(options: EngineOptions) {
     const { preset, batch } = options;
@@ -182,13 +186,11 @@ class OnnxEngine implements Engine {
   }
 
   loadWeights(weights: Float32Array): void {
-    if (weights.length !== this.weights.length)
-      throw new WeightsLengthError(`${this.preset.name} has ${this.weights.length} parameters, not ${weights.length}`);
-    this.weights.set(weights);
+    takeWeights(this, weights);
   }
 
   async lossAndGradient(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<LossAndGradient> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
       const sequences = countSequences(this.preset, this.context, tokens);
       const rowWeight = 1 / (sequences * this.context);
       const scale = this.#lossScale?.value ?? 1;
@@ -207,13 +209,13 @@ class OnnxEngine implements Engine {
         for (let row = 0; row < count * this.context; row++) total += this.#buffers.losses[row] as number;
       }
       const loss = total * rowWeight;
-      if (!Number.isFinite(loss)) throw this.#nonFiniteLoss();
+      if (!Number.isFinite(loss)) throw nonFiniteLoss(this);
       return { loss, gradient, gradientNorm: this.#unscaledNorm(gradient, scale) };
     });
   }
 
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
       const sequences = countSequences(this.preset, this.context, tokens);
       const means = new Float64Array(sequences);
       for (let first = 0; first < sequences; first += this.#batch) {
@@ -227,7 +229,7 @@ class OnnxEngine implements Engine {
           means[first + sequence] = sum / this.context;
         }
       }
-      if (!means.every(Number.isFinite)) throw this.#nonFiniteLoss();
+      if (!means.every(Number.isFinite)) throw nonFiniteLoss(this);
       return means;
     });
   }
@@ -237,22 +239,21 @@ class OnnxEngine implements Engine {
     variants: readonly SparseDelta[],
     options: VariantLossesOptions = {},
   ): Promise<VariantLosses> {
-    return await this.#exclusive(async () => {
-      countSequences(this.preset, this.context, tokens);
-      for (const delta of variants) checkDelta(delta, this.weights.length);
-      const changes = variants.map((delta) => splitDelta(delta, this.layout));
-      const passes = tokenPasses(tokens, this.#batch, this.context);
-      const rowLosses = await variantPass(this.#layers, passes, changes, options);
-      const [base, ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, this.context));
-      if (base === undefined || !base.every(Number.isFinite)) throw this.#nonFiniteLoss();
-      return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
+    return await this.#use.call(async () => {
+      const losses = await variantLosses(
+        this.#layers,
+        { batch: this.#batch, context: this.context },
+        tokens,
+        variants,
+        options,
+      );
+      if (!losses.base.every(Number.isFinite)) throw nonFiniteLoss(this);
+      return losses;
     });
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    if (this.#busy) throw new EngineBusyError('close() while a call is running');
-    this.#closed = true;
+    if (!this.#use.end()) return;
     await this.#runner.close();
     await this.#layers.close();
     await this.#fullPrecision?.close();
@@ -270,28 +271,6 @@ class OnnxEngine implements Engine {
         throw new GradientOverflowError(error.tensor, this.#lossScale.value);
       throw error;
     }
-  }
-
-  async #exclusive<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new EngineClosedError('the engine is closed');
-    if (this.#busy) throw new EngineBusyError('the engine runs another call');
-    this.#busy = true;
-    try {
-      return await call();
-    } finally {
-      this.#busy = false;
-    }
-  }
-
-  /** Names the weight that spoils a loss, or the losses when all weights are finite. */
-  #nonFiniteLoss(): NonFiniteError {
-    try {
-      checkedNorm(this.layout, this.weights);
-    } catch (error) {
-      if (error instanceof NonFiniteError) return error;
-      throw error;
-    }
-    return new NonFiniteError('losses');
   }
 
   /** Looks up one pass of sequences; a short last pass is filled up with the first one's. Returns how many are real. */

@@ -12,13 +12,15 @@ import { blockTensorNames, type TensorSlot, tensorLayout } from '../model/layout
 import type { Preset } from '../model/preset.ts';
 import { presetHash } from '../model/preset-hash.ts';
 import { BlockPrograms } from './block-programs.ts';
-import { EngineBusyError, type EngineCallOptions, EngineClosedError, NonFiniteError } from './engine.ts';
+import { type EngineCallOptions, NonFiniteError } from './engine.ts';
+import { ExclusiveUse } from './exclusive-use.ts';
 import { addInto, HeadPrograms, type HeadTile, MAX_HEAD_TILE_BYTES } from './head-programs.ts';
 import { headSlot } from './model-runner.ts';
 import { checkOptions, type EngineOptions, MAX_HEAD_ROWS } from './onnx-engine.ts';
 import { SquareSums } from './square-sums.ts';
 import { streamedBuffers } from './streamed-memory.ts';
 import { countSequences, type TokenPass, tokenPasses } from './token-passes.ts';
+import { sequenceMeans } from './variant-pass.ts';
 import { WeightStream } from './weight-stream.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -57,6 +59,7 @@ export class StreamedEngine {
   readonly layout: readonly TensorSlot[];
   /** The weights, read at every call. Its owner may change it between calls. */
   readonly store: TensorStore;
+  readonly #use = new ExclusiveUse();
   readonly #batch: number;
   readonly #headRows: number;
   readonly #headTileBytes: number;
@@ -70,8 +73,6 @@ export class StreamedEngine {
   readonly #activations: Floats[] = [];
   #activationsInUse = 0;
   readonly #tables: Floats[] = [];
-  #busy = false;
-  #closed = false;
 
   /** Throws InvalidEngineOptionsError, TensorFileMismatchError for a store of another model or of something else. */
   constructor(store: TensorStore, options: StreamedEngineOptions) {
@@ -100,7 +101,8 @@ export class StreamedEngine {
 
   /** Mean loss of each sequence, nats. Throws as `Engine.losses`, and what the store throws. */
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
+      this.#activationsInUse = 0;
       const passes = await this.#passes(tokens, 2, 0);
       const tiles = this.#head.tiles.map((tile) => this.#tileGroup(tile));
       const stream = this.#stream([...this.#layers().map((layer) => this.#blockGroup(layer)), ...tiles]);
@@ -110,16 +112,10 @@ export class StreamedEngine {
       } finally {
         await stream.close();
       }
-      const means = passes.flatMap(({ losses, sequences }) =>
-        Array.from({ length: sequences }, (_, sequence) => {
-          let sum = 0;
-          for (let position = 0; position < this.context; position++)
-            sum += losses[sequence * this.context + position] as number;
-          return sum / this.context;
-        }),
-      );
+      const rowLosses = passes.map(({ losses }) => losses);
+      const means = sequenceMeans(rowLosses, passes, this.context);
       if (!means.every(Number.isFinite)) throw await this.#nonFiniteLoss();
-      return Float64Array.from(means);
+      return means;
     });
   }
 
@@ -133,7 +129,8 @@ export class StreamedEngine {
     sink: GradientSink,
     { signal }: EngineCallOptions = {},
   ): Promise<{ readonly loss: number; readonly gradientNorm: number }> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
+      this.#activationsInUse = 0;
       const { layers } = this.preset;
       const rowWeight = 1 / (countSequences(this.preset, this.context, tokens) * this.context);
       const passes = await this.#passes(tokens, layers + 1, rowWeight);
@@ -165,27 +162,13 @@ export class StreamedEngine {
 
   /** Frees device and memory, not the store. */
   async close(): Promise<void> {
-    if (this.#closed) return;
-    if (this.#busy) throw new EngineBusyError('close() while a call is running');
-    this.#closed = true;
+    if (!this.#use.end()) return;
     this.#weightMemories = undefined;
     this.#gradientMemories = [];
     this.#activations.length = 0;
     this.#tables.length = 0;
     await this.#blocks.close();
     await this.#head.close();
-  }
-
-  async #exclusive<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new EngineClosedError('the engine is closed');
-    if (this.#busy) throw new EngineBusyError('the engine runs another call');
-    this.#busy = true;
-    this.#activationsInUse = 0;
-    try {
-      return await call();
-    } finally {
-      this.#busy = false;
-    }
   }
 
   /** Lays out a call and looks up its embeddings. */

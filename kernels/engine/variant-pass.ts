@@ -3,11 +3,12 @@
  * once, and all variants go through it before the next. What a variant has not changed so far, it shares with the model
  * as it is. Results are those of evaluating each variant by itself, to the bit.
  */
-import { blockTensorNames, type TensorSlot } from '../model/layout.ts';
+import { blockTensorNames, parameterCount, type TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
+import type { VariantLosses, VariantLossesOptions } from './engine.ts';
 import { headSlot } from './model-runner.ts';
-import { applyDelta, type DeltaByTensor } from './sparse-delta.ts';
-import type { TokenPass } from './token-passes.ts';
+import { applyDelta, checkDelta, type DeltaByTensor, type SparseDelta, splitDelta } from './sparse-delta.ts';
+import { countSequences, type TokenPass, tokenPasses } from './token-passes.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
@@ -31,18 +32,6 @@ export interface LayeredModel {
   withHead(body: (norm: TensorMemory, head: TensorMemory) => Promise<void>): Promise<void>;
   /** Fills the cross-entropy of each row. */
   head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: Floats): Promise<void>;
-}
-
-/** Options of {@link variantPass}. */
-export interface VariantPassOptions {
-  readonly signal?: AbortSignal;
-  /** Called after each layer and each head, with how many are done and will be. */
-  readonly onPart?: (done: number, parts: number) => void;
-  /**
-   * Most bytes of activations side by side; at least two are. Where it is too little for all variants of all sequences,
-   * the layers are gone through several times. Default {@link MAX_VARIANT_BYTES}.
-   */
-  readonly maxBytes?: number;
 }
 
 /** Default bound of activations: 21 variants of 24 sequences of 1024 tokens of `alice-50m` at once. */
@@ -86,7 +75,7 @@ export async function variantPass(
   model: LayeredModel,
   passes: readonly TokenPass[],
   variants: readonly DeltaByTensor[],
-  options: VariantPassOptions = {},
+  options: VariantLossesOptions = {},
 ): Promise<Floats[][]> {
   const { signal, onPart, maxBytes = MAX_VARIANT_BYTES } = options;
   const { hidden, layers } = model.preset;
@@ -229,6 +218,26 @@ class Sweep {
     }
     return reached;
   }
+}
+
+/**
+ * `Engine.variantLosses` over a model's layers. The losses of the model as it is may be NaN here; the caller has the weights
+ * that are to blame. Throws InvalidTokensError, InvalidDeltaError, and what the model throws.
+ */
+export async function variantLosses(
+  model: LayeredModel,
+  { batch, context }: { readonly batch: number; readonly context: number },
+  tokens: Int32Array,
+  variants: readonly SparseDelta[],
+  options: VariantLossesOptions = {},
+): Promise<VariantLosses> {
+  countSequences(model.preset, context, tokens);
+  for (const delta of variants) checkDelta(delta, parameterCount(model.preset));
+  const changes = variants.map((delta) => splitDelta(delta, model.layout));
+  const passes = tokenPasses(tokens, batch, context);
+  const rowLosses = await variantPass(model, passes, changes, options);
+  const [base = new Float64Array(0), ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, context));
+  return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
 }
 
 /** Mean loss of each real sequence, from the losses of the rows of each pass. Adds up as `Engine.losses` does. */

@@ -1,20 +1,20 @@
 /** The {@link Engine} on the native CPU library: batching, checks and errors around it. docs/native.md tells more. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
+  checkedNorm,
   type Engine,
-  EngineBusyError,
   type EngineCallOptions,
-  EngineClosedError,
   type LossAndGradient,
-  NonFiniteError,
+  nonFiniteLoss,
+  takeWeights,
   type VariantLosses,
   type VariantLossesOptions,
-  WeightsLengthError,
 } from '../engine/engine.ts';
-import { InvalidEngineOptionsError, WHOLE_ACTIVATION_BYTES } from '../engine/onnx-engine.ts';
-import { checkDelta, type SparseDelta, splitDelta } from '../engine/sparse-delta.ts';
-import { countSequences, tokenPasses } from '../engine/token-passes.ts';
-import { sequenceMeans, variantPass } from '../engine/variant-pass.ts';
+import { ExclusiveUse } from '../engine/exclusive-use.ts';
+import { checkOptions, InvalidEngineOptionsError, WHOLE_ACTIVATION_BYTES } from '../engine/onnx-engine.ts';
+import type { SparseDelta } from '../engine/sparse-delta.ts';
+import { countSequences } from '../engine/token-passes.ts';
+import { variantLosses } from '../engine/variant-pass.ts';
 import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
 import { headWidth, type Preset } from '../model/preset.ts';
 import type { WeightUpdate } from '../train/adamw.ts';
@@ -58,12 +58,7 @@ export function nativeActivationBytes(preset: Preset, batch: number, context: nu
  * runs. Throws {@link InvalidEngineOptionsError} and NativeUnavailableError (library.ts).
  */
 export function createNativeEngine(options: NativeEngineOptions): NativeEngine {
-  const { preset, threads, batch, context = preset.context, headBytes = HEAD_BYTES } = options;
-  for (const [name, value] of Object.entries({ threads, batch, context, headBytes }))
-    if (!Number.isInteger(value) || value < 1)
-      throw new InvalidEngineOptionsError(`engine: ${name} must be a positive integer, not ${value}`);
-  if (context > preset.context)
-    throw new InvalidEngineOptionsError(`engine: context ${context} is longer than the preset's ${preset.context}`);
+  checkOptions(options);
   const library = loadNativeLibrary(options.instructionSet);
   if (options.precision === 'bf16' && !library.bf16)
     throw new InvalidEngineOptionsError(`engine: ${library.isa} has no bf16; use fp32`);
@@ -82,6 +77,7 @@ export class NativeEngine implements Engine {
   readonly instructionSet: string;
   /** AdamW's step by this engine's threads, for `new AdamW(layout, update)`. */
   readonly updateWeights: WeightUpdate;
+  readonly #use = new ExclusiveUse();
   readonly #library: NativeLibrary;
   readonly #batch: number;
   readonly #makeHandle: (bf16: boolean) => NativeHandle;
@@ -90,8 +86,6 @@ export class NativeEngine implements Engine {
   #trainer: NativeHandle | undefined;
   #scorer: NativeHandle | undefined;
   #gradient: Float32Array<ArrayBuffer> | undefined;
-  #busy = false;
-  #closed = false;
 
   constructor(options: NativeEngineOptions, library: NativeLibrary) {
     const { preset, batch, threads } = options;
@@ -122,13 +116,11 @@ export class NativeEngine implements Engine {
   }
 
   loadWeights(weights: Float32Array): void {
-    if (weights.length !== this.weights.length)
-      throw new WeightsLengthError(`${this.preset.name} has ${this.weights.length} parameters, not ${weights.length}`);
-    this.weights.set(weights);
+    takeWeights(this, weights);
   }
 
   async lossAndGradient(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<LossAndGradient> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
       const rowWeight = 1 / (countSequences(this.preset, this.context, tokens) * this.context);
       this.#gradient ??= new Float32Array(this.weights.length);
       const gradient = this.#gradient;
@@ -141,13 +133,14 @@ export class NativeEngine implements Engine {
         for (const loss of rows) total += loss;
       }
       const loss = total * rowWeight;
-      if (!Number.isFinite(loss)) throw this.#nonFiniteLoss();
-      return { loss, gradient, gradientNorm: this.#checkedNorm(gradient) };
+      if (!Number.isFinite(loss)) throw nonFiniteLoss(this);
+      const squares = (values: Float32Array) => this.#library.squares(this.#training(), values);
+      return { loss, gradient, gradientNorm: checkedNorm(this.layout, gradient, squares) };
     });
   }
 
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
-    return await this.#exclusive(async () => {
+    return await this.#use.call(async () => {
       const means = new Float64Array(countSequences(this.preset, this.context, tokens));
       let sequence = 0;
       for await (const pass of this.#passes(tokens, signal)) {
@@ -156,7 +149,7 @@ export class NativeEngine implements Engine {
         for (let start = 0; start < rows.length; start += this.context)
           means[sequence++] = rows.subarray(start, start + this.context).reduce((a, b) => a + b, 0) / this.context;
       }
-      if (!means.every(Number.isFinite)) throw this.#nonFiniteLoss();
+      if (!means.every(Number.isFinite)) throw nonFiniteLoss(this);
       return means;
     });
   }
@@ -166,28 +159,27 @@ export class NativeEngine implements Engine {
     variants: readonly SparseDelta[],
     options: VariantLossesOptions = {},
   ): Promise<VariantLosses> {
-    return await this.#exclusive(async () => {
-      countSequences(this.preset, this.context, tokens);
-      for (const delta of variants) checkDelta(delta, this.weights.length);
-      const changes = variants.map((delta) => splitDelta(delta, this.layout));
-      const passes = tokenPasses(tokens, this.#batch, this.context);
+    return await this.#use.call(async () => {
       const layers = new NativeLayers(this, this.#library, this.#scoring());
-      const rowLosses = await variantPass(layers, passes, changes, options);
-      const [base, ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, this.context));
-      if (base === undefined || !base.every(Number.isFinite)) throw this.#nonFiniteLoss();
-      return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
+      const losses = await variantLosses(
+        layers,
+        { batch: this.#batch, context: this.context },
+        tokens,
+        variants,
+        options,
+      );
+      if (!losses.base.every(Number.isFinite)) throw nonFiniteLoss(this);
+      return losses;
     });
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    if (this.#busy) throw new EngineBusyError('close() while a call is running');
-    this.#closed = true;
+    if (!this.#use.end()) return;
     for (const handle of new Set([this.#trainer, this.#scorer])) if (handle !== undefined) this.#library.close(handle);
   }
 
   #training(): NativeHandle {
-    if (this.#closed) throw new EngineClosedError('the engine is closed');
+    this.#use.requireOpen();
     this.#trainer ??= this.#makeHandle(this.#bf16);
     return this.#trainer;
   }
@@ -207,38 +199,5 @@ export class NativeEngine implements Engine {
       signal?.throwIfAborted();
       yield tokens.subarray(start, start + length);
     }
-  }
-
-  async #exclusive<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw new EngineClosedError('the engine is closed');
-    if (this.#busy) throw new EngineBusyError('the engine runs another call');
-    this.#busy = true;
-    try {
-      return await call();
-    } finally {
-      this.#busy = false;
-    }
-  }
-
-  /** Norm of a vector in canonical order. Throws {@link NonFiniteError} with the first tensor that is not finite. */
-  #checkedNorm(values: Float32Array): number {
-    let sum = 0;
-    for (const { name, offset, length } of this.layout) {
-      const part = this.#library.squares(this.#training(), values.subarray(offset, offset + length));
-      if (!Number.isFinite(part)) throw new NonFiniteError(name);
-      sum += part;
-    }
-    return Math.sqrt(sum);
-  }
-
-  /** Names the weight that spoils a loss, or the losses when all weights are finite. */
-  #nonFiniteLoss(): NonFiniteError {
-    try {
-      this.#checkedNorm(this.weights);
-    } catch (error) {
-      if (error instanceof NonFiniteError) return error;
-      throw error;
-    }
-    return new NonFiniteError('losses');
   }
 }
