@@ -1,8 +1,11 @@
 /**
- * `npm run build:native [-- --sanitize]`: compiles the native CPU backend (docs/native.md), one library for each
- * instruction set, with the machine's own C++ compiler ($CXX, else g++ or clang++) and nothing downloaded.
+ * `npm run build:native`: compiles the native CPU backend (docs/native.md), one library for each instruction set, with the
+ * machine's own C++ compiler ($CXX, else g++ or clang++) and nothing downloaded.
  *
  * --sanitize adds the address and undefined-behaviour sanitizers; such libraries load with `LD_PRELOAD=libasan.so`.
+ * --emulate-amx also builds the library that computes AMX's tiles in software, for tests.
+ * --arch NAME is the architecture that $CXX compiles for, as Node names it; default this machine's.
+ * --folder DIR is where the libraries go; the environment variable ALICE_NATIVE_LIBRARIES has them loaded from there.
  * Exit code 0 if all were built; 1 if not, with one line that says why: Alice then runs on onnxruntime as before.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -34,9 +37,10 @@ async function compile(
   compiler: string,
   { name, flags }: InstructionSet,
   extra: readonly string[],
+  folder: string,
 ): Promise<string | undefined> {
   const headers = join(createRequire(import.meta.url).resolve('node-api-headers'), '..', 'include');
-  const output = join(builtFolder, libraryName(name));
+  const output = join(folder, libraryName(name));
   const temporary = `${output}.${process.pid}`;
   const system = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : [];
   const child = spawn(
@@ -65,7 +69,15 @@ async function compile(
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { sanitize: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({
+    options: {
+      sanitize: { type: 'boolean', default: false },
+      'emulate-amx': { type: 'boolean', default: false },
+      arch: { type: 'string', default: process.arch },
+      folder: { type: 'string', default: builtFolder },
+    },
+  });
+  const { arch, folder } = values;
   if (process.platform === 'win32') {
     console.error(`native backend: not built, it knows g++ and clang++ on Linux and macOS only; ${FALLBACK}`);
     return 1;
@@ -75,13 +87,14 @@ async function main(): Promise<number> {
     console.error(`native backend: not built, no C++ compiler (install g++ or clang++, or set CXX); ${FALLBACK}`);
     return 1;
   }
-  await rm(builtFolder, { recursive: true, force: true });
-  await mkdir(builtFolder, { recursive: true });
-  const sets = [...instructionSets(process.arch)];
+  const sets = instructionSets(arch).filter(({ emulated }) => values['emulate-amx'] || emulated !== true);
+  await mkdir(folder, { recursive: true });
+  // Those of an earlier build with other options would be loaded beside the new ones.
+  for (const { name } of instructionSets(arch)) await rm(join(folder, libraryName(name)), { force: true });
   const failures: string[] = [];
   const work = async () => {
     for (let set = sets.shift(); set !== undefined; set = sets.shift()) {
-      const failure = await compile(compiler, set, values.sanitize ? SANITIZERS : []);
+      const failure = await compile(compiler, set, values.sanitize ? SANITIZERS : [], folder);
       if (failure === undefined) console.log(`native backend: built ${libraryName(set.name)}`);
       else failures.push(`${failure}\nnative backend: ${set.name} failed to build with ${compiler}; ${FALLBACK}`);
     }
@@ -95,6 +108,8 @@ try {
   process.exitCode = await main();
 } catch (error) {
   if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') !== true) throw error;
-  console.error(`${(error as Error).message}\nusage: npm run build:native -- [--sanitize]`);
+  console.error(
+    `${(error as Error).message}\nusage: npm run build:native -- [--sanitize] [--emulate-amx] [--arch NAME] [--folder DIR]`,
+  );
   process.exitCode = 2;
 }

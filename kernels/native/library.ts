@@ -103,12 +103,16 @@ function load(name: string): NativeLibrary {
   return require(join(builtFolder, libraryName(name))) as NativeLibrary;
 }
 
-/** Names of the instruction sets that are built and that this processor has, slowest first; empty if none is. */
-export function usableInstructionSets(): readonly string[] {
-  const [first] = instructionSets(process.arch);
+/**
+ * Names of the instruction sets that are built and that this processor has, slowest first; empty if none is. Those that
+ * are `emulated` come along when asked for.
+ */
+export function usableInstructionSets({ emulated = false }: { readonly emulated?: boolean } = {}): readonly string[] {
+  const [first, ...others] = instructionSets(process.arch);
   if (first === undefined || !existsSync(join(builtFolder, libraryName(first.name)))) return [];
   const supported = load(first.name).supported();
-  return instructionSets(process.arch)
+  return [first, ...others]
+    .filter((set) => emulated || set.emulated !== true)
     .map(({ name }) => name)
     .filter((name) => supported.includes(name) && existsSync(join(builtFolder, libraryName(name))));
 }
@@ -122,7 +126,7 @@ export function loadNativeLibrary(wanted: string | undefined = process.env.ALICE
   if (usable.length === 0)
     throw new NativeUnavailableError('the native CPU backend is not built here: run `npm run build:native`');
   const name = wanted ?? usable.at(-1) ?? '';
-  if (!usable.includes(name))
+  if (!usableInstructionSets({ emulated: true }).includes(name))
     throw new NativeUnavailableError(
       `the native CPU backend cannot use "${name}" here (ALICE_NATIVE_ISA?); usable: ${usable.join(', ')}`,
     );

@@ -1,5 +1,7 @@
 /** The native CPU engine against onnxruntime's, on every instruction set that is built and that this processor has. */
 // time-limit: 120 s
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -14,6 +16,7 @@ import { createEngine, InvalidEngineOptionsError } from '../../kernels/engine/on
 import { initialWeights } from '../../kernels/model/initialize.ts';
 import { parameterCount, tensorLayout } from '../../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../../kernels/model/preset.ts';
+import { builtFolder, libraryName } from '../../kernels/native/instruction-sets.ts';
 import {
   loadNativeLibrary,
   type NativeShape,
@@ -26,14 +29,17 @@ import { seededTokens, seededValues } from './seeded.ts';
 import { smallPreset as small } from './small-preset.ts';
 
 const seed = new Uint8Array(32).fill(7);
-const usable = usableInstructionSets();
+const usable = usableInstructionSets({ emulated: true });
 /** Tests of the library itself are skipped where it is not built. */
 const nativeTest = usable.length === 0 ? test.skip : test;
-const best = usable.at(-1) ?? '';
+const best = usableInstructionSets().at(-1) ?? '';
 
 /** No size is a multiple of a tile, and the vocabulary goes over a block of the head. */
 const odd = parsePreset({ ...small, name: 'odd', hidden: 36, queryHeads: 6, ffn: 50, vocabulary: 2301, context: 133 });
 const tied = parsePreset({ ...odd, name: 'odd-tied', keyValueHeads: 1, tied: true });
+
+const precisions = (instructionSet: string) =>
+  loadNativeLibrary(instructionSet).bf16 ? (['fp32', 'bf16'] as const) : (['fp32'] as const);
 
 async function rejection(promise: Promise<unknown>): Promise<unknown> {
   return await promise.then(
@@ -81,9 +87,8 @@ for (const preset of [odd, tied])
       const tokens = seededTokens(5, 3, context, preset.vocabulary);
       const expected = await results(createEngine(shape), tokens);
       for (const instructionSet of usable)
-        for (const precision of ['fp32', 'bf16'] as const)
+        for (const precision of precisions(instructionSet))
           for (const memory of ['whole', 'blocks'] as const) {
-            if (precision === 'bf16' && !loadNativeLibrary(instructionSet).bf16) continue;
             // Of the head, a few rows at a time.
             const options = { ...shape, precision, memory, instructionSet, headBytes: 4 * 50 * preset.vocabulary };
             const actual = await results(createNativeEngine(options), tokens);
@@ -96,18 +101,31 @@ for (const preset of [odd, tied])
           }
     });
 
-nativeTest('the same bits for any number of threads, with activations kept or recomputed', async () => {
-  const tokens = seededTokens(5, 3, odd.context, odd.vocabulary);
-  for (const precision of loadNativeLibrary().bf16 ? (['fp32', 'bf16'] as const) : (['fp32'] as const)) {
-    const all = [];
-    for (const [threads, memory] of [
-      [1, 'whole'],
-      [3, 'whole'],
-      [2, 'blocks'],
-    ] as const)
-      all.push(await results(createNativeEngine({ preset: odd, threads, batch: 3, precision, memory }), tokens));
-    for (const other of all) assert.equal(other, all[0]);
-  }
+for (const instructionSet of usable)
+  nativeTest(`${instructionSet}: the same bits for any number of threads, activations kept or recomputed`, async () => {
+    const tokens = seededTokens(5, 3, odd.context, odd.vocabulary);
+    for (const precision of precisions(instructionSet)) {
+      const all = [];
+      for (const [threads, memory] of [
+        [1, 'whole'],
+        [3, 'whole'],
+        [2, 'blocks'],
+      ] as const) {
+        const options = { preset: odd, threads, batch: 3, precision, memory, instructionSet };
+        all.push(await results(createNativeEngine(options), tokens));
+      }
+      for (const other of all) assert.equal(other, all[0]);
+    }
+  });
+
+const amxLibrary = join(builtFolder, libraryName('amx'));
+const amxTest = existsSync(amxLibrary) ? test : test.skip;
+
+amxTest('the library for AMX has the tile products that its emulation stands for', () => {
+  const code = readFileSync(amxLibrary);
+  // tdpbf16ps: tmm0 += tmm4 tmm6, tmm1 += tmm4 tmm7, tmm2 += tmm5 tmm6, tmm3 += tmm5 tmm7.
+  for (const instruction of ['c4e24a5cc4', 'c4e2425ccc', 'c4e24a5cd5', 'c4e2425cdd'])
+    assert.ok(code.includes(Buffer.from(instruction, 'hex')), instruction);
 });
 
 nativeTest('two engines at once have nothing in common', async () => {
@@ -155,7 +173,7 @@ nativeTest(
 );
 
 nativeTest('NaN and infinity are refused, naming a tensor', async () => {
-  for (const precision of loadNativeLibrary().bf16 ? (['fp32', 'bf16'] as const) : (['fp32'] as const)) {
+  for (const precision of precisions(best)) {
     const engine = createNativeEngine({ preset: small, threads: 1, batch: 2, precision });
     const tokens = seededTokens(1, 2, small.context, small.vocabulary);
     const fails = async (tensor: string) => {

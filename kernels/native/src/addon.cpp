@@ -8,6 +8,7 @@
 
 #include "model.h"
 #include "optimizer.h"
+#include "processor.h"
 
 namespace alice {
 namespace {
@@ -29,7 +30,7 @@ struct Engine {
   std::unique_ptr<Model> model;
 
   Engine(const Shape& s, int threads, bool bf16) : shape(s), layout(s), pool(threads) {
-#if defined(__AVX512BF16__)
+#if ALICE_HAS_BF16
     if (bf16) {
       model = std::make_unique<ModelOf<Bf16>>(s, pool);
       return;
@@ -274,19 +275,9 @@ napi_value step(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Names of the instruction sets that this processor and its system can run, worst first (build.ts has the list).
+// Names of the instruction sets that this processor and its system can run.
 napi_value supported(napi_env env, napi_callback_info) {
-  std::vector<const char*> names = {"portable"};
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("bmi2");
-  if (avx2 && __builtin_cpu_supports("bmi2")) names.push_back("avx2");
-  if (avx512) names.push_back("avx512");
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) names.push_back("avx512bf16");
-#endif
+  const std::vector<const char*> names = supportedInstructionSets();
   napi_value array;
   check(napi_create_array(env, &array));
   for (size_t i = 0; i < names.size(); i++) {

@@ -27,8 +27,6 @@ struct HeadGradients {
   int64_t keyStride;
 };
 
-constexpr int64_t kStripe = 8 * kTileRows;
-
 // One thread's memory.
 template <class T>
 class Attention {
@@ -99,6 +97,9 @@ class Attention {
   }
 
  private:
+  // Query positions.
+  static constexpr int64_t kStripe = kGroupRows<T>;
+
   Buffer<T> keysByPosition_, keysByWidth_, valuesByPosition_, valuesByWidth_, queries_, queriesByWidth_, byQuery_, byKey_;
   Buffer<float> scores_, dScores_;
 };

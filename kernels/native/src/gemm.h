@@ -59,11 +59,11 @@ Operand<S> byColumns(const S* data, int64_t stride) {
   return {data, 1, stride};
 }
 
-// Elements of one packed panel.
-template <class T, int Width>
-int64_t panelLength(int64_t reduced) {
-  constexpr int depth = Packing<T>::depth;
-  return ceilDivide(reduced, depth) * depth * Width;
+// Words along the reduced dimension of a packed operand, whole runs.
+template <class T>
+int64_t stepsOf(int64_t reduced) {
+  constexpr int run = Packing<T>::run;
+  return ceilDivide(reduced, Packing<T>::depth * run) * run;
 }
 
 // Rounds two neighbours along the reduced dimension into one pair.
@@ -71,7 +71,6 @@ inline uint32_t roundedPair(float low, float high) {
   return (roundedBits(low) >> 16) | (roundedBits(high) & 0xffff0000u);
 }
 
-// Packs outer elements [first, first + count) into one panel; missing ones are zero.
 // One word of a packed operand: what is at `row`, for pairs together with its neighbour `stride` on, unless that is past
 // the `left` elements.
 template <class S>
@@ -86,21 +85,44 @@ uint32_t wordOf(const S* row, int64_t stride, int64_t left, const Bf16*) {
   return roundedPair(toFloat(row[0]), left > 1 ? toFloat(row[stride]) : 0);
 }
 
-// Packs outer elements [first, first + count) into one panel; missing ones are zero. A panel is [steps][Width] words.
+// The words of `Width` neighbours of an operand that lie side by side in memory.
 template <int Width, class T, class S>
+void neighbours(uint32_t* out, const S* row, int64_t stride, const T* kind) {
+  for (int i = 0; i < Width; i++) out[i] = wordOf(row + i, stride, Packing<T>::depth, kind);
+}
+
+// Packs outer elements [first, first + count) into one panel; missing ones are zero. A panel holds the words of `Width`
+// outer elements, [steps / Run][Width][Run]. What memory has side by side is turned unless the panel has so, too.
+template <int Width, int Run, class T, class S>
 void packPanel(T* to, const Operand<S>& from, int64_t first, int count, int64_t reduced) {
+  static_assert(Run == 1 || (Run == kLanes && Width % Run == 0), "a run is a register");
   constexpr int depth = Packing<T>::depth;
   uint32_t* out = reinterpret_cast<uint32_t*>(to);
   const S* data = from.data + first * from.outerStride;
-  const int64_t stride = from.reducedStride, steps = ceilDivide(reduced, depth);
+  const int64_t stride = from.reducedStride, steps = stepsOf<T>(reduced);
+  const auto place = [&](int64_t step, int i) { return out + (step / Run * Width + i) * Run + step % Run; };
   int64_t step = 0;
   if (from.outerStride == 1) {
     if (count == Width)
-      for (; step < reduced / depth; step++) {
+      for (; (step + Run) * depth <= reduced; step += Run) {
         const S* row = data + step * depth * stride;
-        for (int i = 0; i < Width; i++) out[step * Width + i] = wordOf(row + i, stride, depth, to);
+        if constexpr (Run == 1) {
+          neighbours<Width>(place(step, 0), row, stride, to);
+        } else {
+          for (int group = 0; group < Width; group += kLanes) {
+            Words block[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; i++) {
+              uint32_t words[kLanes];
+              neighbours<kLanes>(words, row + i * depth * stride + group, stride, to);
+              memcpy(&block[i], words, sizeof words);
+            }
+            transpose(block);
+            memcpy(place(step, group), block, sizeof block);
+          }
+        }
       }
-  } else {
+  } else if constexpr (Run == 1) {
     // Blocks of rows are turned in registers. All lanes are stored, the last group first: what is too much is
     // overwritten, except at the end of the panel, where another thread's may begin.
     for (; (step + kLanes) * depth <= reduced; step += kLanes)
@@ -110,17 +132,25 @@ void packPanel(T* to, const Operand<S>& from, int64_t first, int count, int64_t 
         for (int i = 0; i < kLanes; i++)
           block[i] = group + i < count ? loadWords(data + (group + i) * from.outerStride + step * depth, to) : Words{};
         transpose(block);
-        uint32_t* rows = out + step * Width + group;
+        uint32_t* rows = place(step, group);
         constexpr int last = kLanes - 1;
         for (int j = 0; j < last; j++) memcpy(rows + j * Width, &block[j], sizeof(Words));
         const int room = step + kLanes == steps ? std::min(kLanes, Width - group) : kLanes;
         memcpy(rows + last * Width, &block[last], size_t(room) * sizeof(uint32_t));
       }
+  } else {
+    for (; (step + Run) * depth <= reduced; step += Run)
+      for (int i = 0; i < Width; i++) {
+        const Words words = i < count ? loadWords(data + i * from.outerStride + step * depth, to) : Words{};
+        memcpy(place(step, i), &words, sizeof words);
+      }
   }
-  for (; step < steps; step++)
+  for (; step < steps; step++) {
+    const int64_t left = reduced - step * depth;
     for (int i = 0; i < Width; i++)
-      out[step * Width + i] =
-          i < count ? wordOf(data + i * from.outerStride + step * depth * stride, stride, reduced - step * depth, to) : 0;
+      *place(step, i) =
+          i < count && left > 0 ? wordOf(data + i * from.outerStride + step * depth * stride, stride, left, to) : 0;
+  }
 }
 
 // A packed operand: panel p begins at `data + p * stride`.
@@ -130,25 +160,35 @@ struct Packed {
   int64_t stride;
 };
 
-// Packs one panel of the left (Width kTileRows) or right (Width kTileColumns) operand of a product.
-template <int Width, class T, class S>
+// The panels of the left or the right operand of a product.
+template <class T>
+struct Left {
+  static constexpr int width = kTileRows<T>, run = Packing<T>::run;
+};
+template <class T>
+struct Right {
+  static constexpr int width = kTileColumns, run = 1;
+};
+
+template <class Side, class T, class S>
 void packPanelOf(Packed<T> to, const Operand<S>& from, int64_t panel, int64_t outer, int64_t reduced) {
-  const int count = int(std::min<int64_t>(Width, outer - panel * Width));
-  packPanel<Width>(const_cast<T*>(to.data) + panel * to.stride, from, panel * Width, count, reduced);
+  const int count = int(std::min<int64_t>(Side::width, outer - panel * Side::width));
+  packPanel<Side::width, Side::run>(const_cast<T*>(to.data) + panel * to.stride, from, panel * Side::width, count,
+                                    reduced);
 }
 
-template <int Width, class T>
+template <class Side, class T>
 Packed<T> reservePanels(Buffer<T>& buffer, int64_t outer, int64_t reduced) {
-  const int64_t stride = panelLength<T, Width>(reduced);
-  return {buffer.reserve(ceilDivide(outer, Width) * stride), stride};
+  const int64_t stride = stepsOf<T>(reduced) * Packing<T>::depth * Side::width;
+  return {buffer.reserve(ceilDivide(outer, Side::width) * stride), stride};
 }
 
 // Packs an operand, by one thread or by all of a pool's.
-template <int Width, class T, class S>
+template <class Side, class T, class S>
 Packed<T> pack(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool) {
-  const Packed<T> to = reservePanels<Width>(buffer, outer, reduced);
-  const int64_t panels = ceilDivide(outer, Width);
-  const auto panel = [&](int64_t p, int) { packPanelOf<Width>(to, from, p, outer, reduced); };
+  const Packed<T> to = reservePanels<Side>(buffer, outer, reduced);
+  const int64_t panels = ceilDivide(outer, Side::width);
+  const auto panel = [&](int64_t p, int) { packPanelOf<Side>(to, from, p, outer, reduced); };
   if (pool != nullptr)
     pool->run(panels, panel);
   else
@@ -157,11 +197,11 @@ Packed<T> pack(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t
 }
 template <class T, class S>
 Packed<T> packLeft(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
-  return pack<kTileRows>(buffer, from, outer, reduced, pool);
+  return pack<Left<T>>(buffer, from, outer, reduced, pool);
 }
 template <class T, class S>
 Packed<T> packRight(Buffer<T>& buffer, const Operand<S>& from, int64_t outer, int64_t reduced, Pool* pool = nullptr) {
-  return pack<kTileColumns>(buffer, from, outer, reduced, pool);
+  return pack<Right<T>>(buffer, from, outer, reduced, pool);
 }
 
 // Both operands of a product, without waiting between them.
@@ -169,36 +209,38 @@ template <class T, class A, class B>
 std::pair<Packed<T>, Packed<T>> packBoth(Pool& pool, Buffer<T>& leftBuffer, const Operand<A>& left,
                                          Buffer<T>& rightBuffer, const Operand<B>& right, int64_t rows,
                                          int64_t columns, int64_t reduced) {
-  const Packed<T> a = reservePanels<kTileRows>(leftBuffer, rows, reduced);
-  const Packed<T> b = reservePanels<kTileColumns>(rightBuffer, columns, reduced);
-  const int64_t panels = ceilDivide(rows, kTileRows);
+  const Packed<T> a = reservePanels<Left<T>>(leftBuffer, rows, reduced);
+  const Packed<T> b = reservePanels<Right<T>>(rightBuffer, columns, reduced);
+  const int64_t panels = ceilDivide(rows, kTileRows<T>);
   pool.run(panels + ceilDivide(columns, kTileColumns), [&](int64_t task, int) {
     if (task < panels)
-      packPanelOf<kTileRows>(a, left, task, rows, reduced);
+      packPanelOf<Left<T>>(a, left, task, rows, reduced);
     else
-      packPanelOf<kTileColumns>(b, right, task - panels, columns, reduced);
+      packPanelOf<Right<T>>(b, right, task - panels, columns, reduced);
   });
   return {a, b};
 }
 
-// Most of the reduced dimension in one go: a panel of B then stays near the core. Even, so that pairs are not cut.
+// Most of the reduced dimension in one go: a panel of B then stays near the core. Whole runs
+// of words.
 constexpr int64_t kReducedBlock = 1024;
 
 // C [rows, columns] = A B or C += A B, by one thread. The order of additions depends on `reduced` alone.
 template <class T>
 void multiply(Packed<T> a, Packed<T> b, int64_t rows, int64_t columns, int64_t reduced, float* c, int64_t stride,
               bool accumulate) {
-  constexpr int depth = Packing<T>::depth;
+  static_assert(kReducedBlock % (Packing<T>::depth * Packing<T>::run) == 0, "runs are not cut");
+  [[maybe_unused]] const Multiplying<T> state;
   for (int64_t start = 0; start < reduced; start += kReducedBlock) {
-    const int64_t steps = ceilDivide(std::min(kReducedBlock, reduced - start), depth);
+    const int64_t steps = stepsOf<T>(std::min(kReducedBlock, reduced - start));
     const bool add = accumulate || start > 0;
     for (int64_t column = 0; column < columns; column += kTileColumns) {
       const T* right = b.data + column / kTileColumns * b.stride + start * kTileColumns;
       const int width = int(std::min<int64_t>(kTileColumns, columns - column));
-      for (int64_t row = 0; row < rows; row += kTileRows) {
-        Vector tile[kTileRows][kTileVectors];
-        multiplyTile(steps, a.data + row / kTileRows * a.stride + start * kTileRows, right, tile);
-        const int height = int(std::min<int64_t>(kTileRows, rows - row));
+      for (int64_t row = 0; row < rows; row += kTileRows<T>) {
+        TileSums<T> tile;
+        multiplyTile(steps, a.data + row / kTileRows<T> * a.stride + start * kTileRows<T>, right, tile);
+        const int height = int(std::min<int64_t>(kTileRows<T>, rows - row));
         float* to = c + row * stride + column;
         if (width == kTileColumns) {
           for (int i = 0; i < height; i++, to += stride)
@@ -217,12 +259,13 @@ void multiply(Packed<T> a, Packed<T> b, int64_t rows, int64_t columns, int64_t r
 }
 
 // Blocks of C that are tasks of their own: small enough for the caches, and several for each thread.
+template <class T>
 struct Grid {
   int64_t blockRows, blockColumns, down, across;
 
   Grid(int64_t rows, int64_t columns, int threads) {
-    const int64_t panelsDown = ceilDivide(rows, kTileRows), panelsAcross = ceilDivide(columns, kTileColumns);
-    int64_t high = std::min<int64_t>(panelsDown, 8), wide = std::min<int64_t>(panelsAcross, 8);
+    const int64_t panelsDown = ceilDivide(rows, kTileRows<T>), panelsAcross = ceilDivide(columns, kTileColumns);
+    int64_t high = std::min<int64_t>(panelsDown, Packing<T>::group), wide = std::min<int64_t>(panelsAcross, 8);
     const auto tasks = [&] { return ceilDivide(panelsDown, high) * ceilDivide(panelsAcross, wide); };
     while (threads > 1 && tasks() < 4 * threads && (high > 2 || wide > 2))
       if (wide >= high) wide = (wide + 1) / 2;
@@ -230,7 +273,7 @@ struct Grid {
     // Equal blocks: no sliver at the end.
     down = ceilDivide(panelsDown, high);
     across = ceilDivide(panelsAcross, wide);
-    blockRows = ceilDivide(panelsDown, down) * kTileRows;
+    blockRows = ceilDivide(panelsDown, down) * kTileRows<T>;
     blockColumns = ceilDivide(panelsAcross, across) * kTileColumns;
     down = ceilDivide(rows, blockRows);
     across = ceilDivide(columns, blockColumns);
@@ -241,10 +284,10 @@ struct Grid {
 template <class T>
 void multiply(Pool& pool, Packed<T> a, Packed<T> b, int64_t rows, int64_t columns, int64_t reduced, float* c,
               int64_t stride, bool accumulate) {
-  const Grid grid(rows, columns, pool.threads());
+  const Grid<T> grid(rows, columns, pool.threads());
   pool.run(grid.down * grid.across, [&](int64_t task, int) {
     const int64_t row = task % grid.down * grid.blockRows, column = task / grid.down * grid.blockColumns;
-    multiply<T>({a.data + row / kTileRows * a.stride, a.stride},
+    multiply<T>({a.data + row / kTileRows<T> * a.stride, a.stride},
                 {b.data + column / kTileColumns * b.stride, b.stride}, std::min(grid.blockRows, rows - row),
                 std::min(grid.blockColumns, columns - column), reduced, c + row * stride + column, stride, accumulate);
   });

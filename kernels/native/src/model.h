@@ -363,7 +363,7 @@ class ModelOf final : public Model {
     float* sums = tileSums_.reserve(rows * tiles);
     float* targets = targetLogits_.reserve(rows);
 
-    constexpr int64_t taskRows = 8 * kTileRows;
+    constexpr int64_t taskRows = kGroupRows<T>;
     const int64_t down = ceilDivide(rows, taskRows);
     for (int64_t start = 0; start < vocabulary; start += kHeadBlock) {
       const int64_t width = std::min(kHeadBlock, vocabulary - start), across = ceilDivide(width, kHeadTile);
@@ -372,7 +372,7 @@ class ModelOf final : public Model {
         const int64_t row = task % down * taskRows, height = std::min(taskRows, rows - row);
         const int64_t column = task / down * kHeadTile, columns = std::min(kHeadTile, width - column);
         float* logits = headTiles_[size_t(thread)].reserve(taskRows * kHeadTile);
-        multiply<T>({left.data + row / kTileRows * left.stride, left.stride},
+        multiply<T>({left.data + row / kTileRows<T> * left.stride, left.stride},
                     {right.data + column / kTileColumns * right.stride, right.stride}, height, columns, hidden, logits,
                     kHeadTile, false);
         for (int64_t i = row; i < row + height; i++, logits += kHeadTile) {
