@@ -6,6 +6,7 @@
  * --emulate-amx also builds the library that computes AMX's tiles in software, for tests.
  * --arch NAME is the architecture that $CXX compiles for, as Node names it; default this machine's.
  * --folder DIR is where the libraries go; the environment variable ALICE_NATIVE_LIBRARIES has them loaded from there.
+ * --if-needed does nothing where the libraries are those of these sources: for `npm ci`, which runs this at its end.
  * Exit code 0 if all were built; 1 if not, with one line that says why: Alice then runs on onnxruntime as before.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -15,10 +16,14 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { RECORD_FILE, readBuildRecord, sourcesDigest, writeBuildRecord } from './build-record.ts';
 import { builtFolder, type InstructionSet, instructionSets, libraryName } from './instruction-sets.ts';
 
 /** Said whenever there is no library in the end. */
 const FALLBACK = 'Alice runs on onnxruntime without it';
+
+/** A compiler that takes longer is stuck. */
+const COMPILE_LIMIT_MS = 600_000;
 
 /** Contraction lets a product and a sum be one instruction; NaN and infinity keep their meaning. */
 const FLAGS = ['-std=c++17', '-O3', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden', '-fopenmp-simd'];
@@ -29,7 +34,9 @@ const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undef
 /** The compiler to use, or undefined. */
 function findCompiler(): string | undefined {
   const candidates = process.env.CXX === undefined ? ['g++', 'clang++'] : [process.env.CXX];
-  return candidates.find((command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0);
+  return candidates.find(
+    (command) => spawnSync(command, ['--version'], { stdio: 'ignore', timeout: 10_000 }).status === 0,
+  );
 }
 
 /** Compiles one library; the file appears whole or not at all. Returns what the compiler said if it failed. */
@@ -50,7 +57,7 @@ async function compile(
       ...[`-DALICE_ISA="${name}"`, `-I${headers}`, fileURLToPath(new URL('./src/addon.cpp', import.meta.url))],
       ...['-o', temporary],
     ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
+    { stdio: ['ignore', 'ignore', 'pipe'], timeout: COMPILE_LIMIT_MS },
   );
   const said: Buffer[] = [];
   child.stderr.on('data', (data: Buffer) => said.push(data));
@@ -73,11 +80,17 @@ async function main(): Promise<number> {
     options: {
       sanitize: { type: 'boolean', default: false },
       'emulate-amx': { type: 'boolean', default: false },
+      'if-needed': { type: 'boolean', default: false },
       arch: { type: 'string', default: process.arch },
       folder: { type: 'string', default: builtFolder },
     },
   });
   const { arch, folder } = values;
+  const extra = values.sanitize ? SANITIZERS : [];
+  const sets = instructionSets(arch).filter(({ emulated }) => values['emulate-amx'] || emulated !== true);
+  const options = [...extra, ...sets.map(({ name }) => name)];
+  const built = readBuildRecord(folder);
+  if (values['if-needed'] && built?.digest === sourcesDigest() && built?.options.join() === options.join()) return 0;
   if (process.platform === 'win32') {
     console.error(`native backend: not built, it knows g++ and clang++ on Linux and macOS only; ${FALLBACK}`);
     return 1;
@@ -87,29 +100,44 @@ async function main(): Promise<number> {
     console.error(`native backend: not built, no C++ compiler (install g++ or clang++, or set CXX); ${FALLBACK}`);
     return 1;
   }
-  const sets = instructionSets(arch).filter(({ emulated }) => values['emulate-amx'] || emulated !== true);
   await mkdir(folder, { recursive: true });
   // Those of an earlier build with other options would be loaded beside the new ones.
+  await rm(join(folder, RECORD_FILE), { force: true });
   for (const { name } of instructionSets(arch)) await rm(join(folder, libraryName(name)), { force: true });
-  const failures: string[] = [];
+  const failures = new Map<string, string>();
+  const done: string[] = [];
   const work = async () => {
     for (let set = sets.shift(); set !== undefined; set = sets.shift()) {
-      const failure = await compile(compiler, set, values.sanitize ? SANITIZERS : [], folder);
-      if (failure === undefined) console.log(`native backend: built ${libraryName(set.name)}`);
-      else failures.push(`${failure}\nnative backend: ${set.name} failed to build with ${compiler}; ${FALLBACK}`);
+      const failure = await compile(compiler, set, extra, folder);
+      if (failure === undefined) done.push(set.name);
+      else failures.set(set.name, failure);
     }
   };
   await Promise.all(Array.from({ length: Math.min(availableParallelism(), 4) }, work));
-  for (const failure of failures) console.error(failure);
-  return failures.length === 0 ? 0 : 1;
+  // At the end of an installation nobody wants to read a compiler's pages.
+  if (!values['if-needed']) for (const failure of failures.values()) console.error(failure);
+  for (const [name, failure] of failures) {
+    const reason = /error: .{1,160}/.exec(failure)?.[0] ?? failure.slice(0, 160);
+    console.error(`native backend: not built for ${name}, ${compiler} failed (${reason})`);
+  }
+  if (done.length === 0) {
+    console.error(`native backend: not built ("npm run build:native" tries again); ${FALLBACK}`);
+    return 1;
+  }
+  await writeBuildRecord(folder, options);
+  console.log(`native backend: built with ${compiler} for ${done.join(', ')}`);
+  return failures.size === 0 ? 0 : 1;
 }
 
 try {
   process.exitCode = await main();
 } catch (error) {
-  if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') !== true) throw error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const isUsage = code?.startsWith('ERR_PARSE_ARGS') === true;
   console.error(
-    `${(error as Error).message}\nusage: npm run build:native -- [--sanitize] [--emulate-amx] [--arch NAME] [--folder DIR]`,
+    isUsage
+      ? `${message}\nusage: npm run build:native -- [--sanitize] [--emulate-amx] [--if-needed] [--arch NAME] [--folder DIR]`
+      : `native backend: not built, ${message}; ${FALLBACK}`,
   );
-  process.exitCode = 2;
+  process.exitCode = isUsage ? 2 : 1;
 }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { readBuildRecord, sourcesDigest } from './build-record.ts';
 import { builtFolder, instructionSets, libraryName } from './instruction-sets.ts';
 
 /** Shape of an engine: a preset's fields and how to run it. Booleans are 0 or 1. */
@@ -104,12 +105,19 @@ function load(name: string): NativeLibrary {
 }
 
 /**
+/**
  * Names of the instruction sets that are built and that this processor has, slowest first; empty if none is. Those that
- * are `emulated` come along when asked for.
+ * are `emulated` come along when asked for. Throws {@link NativeUnavailableError} for libraries of other sources than
+ * these, such as those of before an update.
  */
 export function usableInstructionSets({ emulated = false }: { readonly emulated?: boolean } = {}): readonly string[] {
   const [first, ...others] = instructionSets(process.arch);
   if (first === undefined || !existsSync(join(builtFolder, libraryName(first.name)))) return [];
+  const digest = sourcesDigest();
+  if (digest !== undefined && readBuildRecord(builtFolder)?.digest !== digest)
+    throw new NativeUnavailableError(
+      'the native CPU backend was built from other sources than these: run `npm run build:native`',
+    );
   const supported = load(first.name).supported();
   return [first, ...others]
     .filter((set) => emulated || set.emulated !== true)
