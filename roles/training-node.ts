@@ -75,9 +75,8 @@ export class TrainingNode {
     cleanup.defer(() => node.stop());
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
-    // Scoring needs the weights in memory; a miner can do without.
-    const streaming = options.role === 'miner' ? { streamFolder: options.folder.join('streaming') } : {};
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, ...streaming });
+    const streamFolder = options.folder.join('streaming');
+    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, streamFolder });
     cleanup.defer(() => model.close());
     const { mode, bytes } = model.memory;
     options.log.info(

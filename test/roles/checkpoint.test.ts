@@ -17,8 +17,8 @@ import { presetHash } from '../../kernels/model/preset-hash.ts';
 import { planSession } from '../../kernels/session/create-session.ts';
 import { CHUNK_BYTES, type Manifest } from '../../node/blobs/manifest.ts';
 import { BLOB_LIMITS, BLOB_PROTOCOL, decodeRequest, encodeOpened, encodePresent, KIND } from '../../node/blobs/wire.ts';
-import { downloadCheckpoint } from '../../roles/replica/checkpoint.ts';
 import { SILENT_LOGGER } from '../../node/log/logger.ts';
+import { downloadCheckpoint } from '../../roles/replica/checkpoint.ts';
 import { sample } from '../blobs/sample.ts';
 import { smallPreset } from '../kernels/small-preset.ts';
 import { rejection, seed, smallRecipe, withFolder } from '../kernels/small-session.ts';
@@ -31,8 +31,13 @@ const CHILD = fileURLToPath(new URL('join-child.ts', import.meta.url));
 const preset = parsePreset({ ...smallPreset, vocabulary: 9000 });
 /** Enough for streaming, not for more. */
 const memoryBytes = Math.ceil(
-  planSession({ preset, recipe: { ...smallRecipe, batchSequences: 1 }, threads: 1, memoryBytes: 1e9, streamFolder: '/' })
-    .bytes,
+  planSession({
+    preset,
+    recipe: { ...smallRecipe, batchSequences: 1 },
+    threads: 1,
+    memoryBytes: 1e9,
+    streamFolder: '/',
+  }).bytes,
 );
 
 const NO_CHECKPOINT: LedgerCheckpoint = { cid: '', round: 6, modelRoot: '' };
@@ -71,7 +76,11 @@ test(
       const resident = large.blobs.store;
       const own = await readFile(large.weightsPath);
       await peers.run();
-      const { blobs, checkpoint, replica, weightsPath, addresses } = await publisher(peers, join(folder, 'small'), true);
+      const { blobs, checkpoint, replica, weightsPath, addresses } = await publisher(
+        peers,
+        join(folder, 'small'),
+        true,
+      );
       assert.is(checkpoint.cid, large.checkpoint.cid);
       assert.is(resident === blobs.store, false);
       assert.equal(await readFile(weightsPath), own);

@@ -9,7 +9,7 @@ import { openBlobStore } from '../../node/blobs/store.ts';
 import { SILENT_LOGGER } from '../../node/log/logger.ts';
 import { ModelReplica, type ModelReplicaComponents } from '../../roles/replica/model-replica.ts';
 import { smallRecipe } from '../kernels/small-session.ts';
-import { type Cleanup } from '../network/local-peers.ts';
+import type { Cleanup } from '../network/local-peers.ts';
 
 export interface LedgerCheckpoint {
   readonly cid: string;
@@ -38,7 +38,13 @@ export async function startReplica(
   name: string,
   { preset, checkpoint, bootstrap, memoryBytes }: Omit<JoinOrder, 'memoryBytes'> & { readonly memoryBytes?: number },
   folder: string,
-): Promise<{ replica: ModelReplica; blobs: BlobExchange; model: ModelClient; weightsPath: string; addresses: string[] }> {
+): Promise<{
+  replica: ModelReplica;
+  blobs: BlobExchange;
+  model: ModelClient;
+  weightsPath: string;
+  addresses: string[];
+}> {
   const network = await peers.started(name, { bootstrap });
   const store = await openBlobStore({ dir: join(folder, 'blobs') });
   const blobs = new BlobExchange(network, store);
