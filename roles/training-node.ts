@@ -7,8 +7,9 @@ import { chooseDevice } from '../kernels/engine/device/choose.ts';
 import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
 import { formatSize, type MemoryMode, parseSize } from '../kernels/engine/memory-plan.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
-import { tensorLayout } from '../kernels/model/layout.ts';
+import { parameterCount, tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
+import { presetHash } from '../kernels/model/preset-hash.ts';
 import { ModelClient } from '../kernels/session/model-client.ts';
 import { AliceNode, type NodeOptions } from '../node/node.ts';
 import { CorpusSource } from './replica/corpus-source.ts';
@@ -74,18 +75,21 @@ export class TrainingNode {
     cleanup.defer(() => node.stop());
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
-    // Scoring needs the weights in memory; a miner can do without.
-    const streaming = options.role === 'miner' ? { streamFolder: options.folder.join('streaming') } : {};
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, ...streaming });
+    const streamFolder = options.folder.join('streaming');
+    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, streamFolder });
     cleanup.defer(() => model.close());
     const { mode, bytes } = model.memory;
     options.log.info(
       { mode, bytes: Math.round(bytes) },
       `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
     );
-    const weightsBytes = layout.reduce((sum, { length }) => sum + 4 * length, 0);
+    const weights = {
+      path: options.folder.join('weights.bin'),
+      presetHash: presetHash(preset),
+      elements: parameterCount(preset),
+    };
     const replica = new ModelReplica(
-      { weightsPath: options.folder.join('weights.bin'), weightsBytes, maxSubmissionBytes },
+      { weights, maxSubmissionBytes },
       {
         genesis,
         ledger: node.blockchain,

@@ -74,20 +74,30 @@ export interface WeightDeltas {
   readonly deltas: Float32Array;
 }
 
-/**
- * How a submission is tried when it is scored: `delta = fround(-(clipScale * step) * value)`, with `clipScale` from the
- * median norm of the round and `step` a fifth or so of the outer step (DESIGN 6.5). Below 2^32 parameters.
- */
+/** How far a submission is tried. */
+export interface Trial {
+  /** From the median norm of the round. */
+  readonly clipScale: number;
+  /** A fifth or so of the outer step (DESIGN 6.5). */
+  readonly step: number;
+}
+
+/** What a submission with these values is tried as when it is scored: `fround(-(clipScale * step) * value)`. */
+export function trialDeltas(values: Float32Array, { clipScale, step }: Trial): Float32Array<ArrayBuffer> {
+  const factor = -(clipScale * step);
+  const deltas = new Float32Array(values.length);
+  for (let i = 0; i < values.length; i++) deltas[i] = factor * values[i];
+  return deltas;
+}
+
+/** How a submission is tried when it is scored: {@link trialDeltas} over the flat weights. Below 2^32 parameters. */
 export function scoringVariant(
   update: Pick<DecodedUpdate, 'tensors'>,
   layout: TensorLayout,
-  options: { readonly clipScale: number; readonly step: number },
+  trial: Trial,
 ): WeightDeltas {
   const { indices, values }: SparseVector = flattenUpdate(update, layout);
-  const factor = -(options.clipScale * options.step);
-  const deltas = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) deltas[i] = factor * values[i];
-  return { indices, deltas };
+  return { indices, deltas: trialDeltas(values, trial) };
 }
 
 /** Adds deltas to the weights. Returns what {@link undoChange} needs. Throws {@link NonFiniteWeightError}, weights as before. */

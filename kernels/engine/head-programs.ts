@@ -12,6 +12,7 @@ import {
   headTileTrainingGraph,
   headTrainingGraph,
 } from '../model/programs.ts';
+import { RowLosses } from './row-losses.ts';
 import { type BoundTensor, Session, type SessionOptions } from './session.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -22,11 +23,15 @@ export interface HeadTile {
   readonly rows: number;
 }
 
-/** What one pass of tokens brings to the head; rows are those of a pass. */
-export interface HeadPass {
+/** What goes into the head; rows are those of a pass. */
+export interface HeadInput {
   /** `[rows, hidden]` */
   readonly x: Floats;
   readonly targets: BigInt64Array<ArrayBuffer>;
+}
+
+/** What one pass of tokens brings to the head. */
+export interface HeadPass extends HeadInput {
   /** Written. */
   readonly losses: Floats;
 }
@@ -72,6 +77,8 @@ export class HeadPrograms {
   #laterHead: Floats | undefined;
   #laterNorm: Floats | undefined;
   #laterX: Floats | undefined;
+  /** Of one chunk of rows under one tile. */
+  #statistics: { readonly max: Floats; readonly sum: Floats; readonly target: Floats } | undefined;
 
   /** @param chunk - rows at a time; divides those of a pass */
   constructor(preset: Preset, chunk: number, options: SessionOptions, maxTileBytes = MAX_HEAD_TILE_BYTES) {
@@ -90,22 +97,33 @@ export class HeadPrograms {
     return this.tiles.length === 1 ? 1 : 2;
   }
 
+  /** The tile that begins with that row of the vocabulary. Throws RangeError. */
+  tileAt(row: number): HeadTile {
+    const tile = this.tiles.find(({ first }) => first === row);
+    if (tile === undefined) throw new RangeError(`no tile of the head begins with row ${row}`);
+    return tile;
+  }
+
   /** Fills the losses of all passes in one sweep. Throws SessionError. */
   async forward(passes: readonly HeadPass[], weights: HeadWeights, signal?: AbortSignal): Promise<void> {
-    const [only] = this.tiles;
-    if (this.tiles.length > 1 || only === undefined) {
-      await this.#logSumExps(passes, weights, signal);
-      return;
-    }
-    const head = await weights.tile(only);
-    const session = await this.#session('head-forward', () => headForwardGraph(this.#preset, this.#chunk));
-    for (const pass of passes)
-      for (const start of this.#starts(pass)) {
-        signal?.throwIfAborted();
-        await session.run(this.#feeds(session, pass, start, weights.norm, head), {
-          losses: session.bind('losses', this.#cut(pass.losses, start)),
-        });
-      }
+    await this.#sweep(passes, weights, signal);
+  }
+
+  /**
+   * Takes a tile into the losses of a pass, which are known after the last one. Tiles come in order. Throws SessionError.
+   *
+   * @param head - rows of the tile
+   */
+  async forwardTile(
+    tile: HeadTile,
+    pass: HeadInput,
+    { norm, head }: { readonly norm: Floats; readonly head: Floats },
+    losses: RowLosses,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    if (this.tiles.length === 1) await this.#wholeLosses(pass, norm, head, losses.values, signal);
+    else await this.#tileStatistics(tile, pass, norm, head, losses, signal);
+    if (this.tiles.length > 1 && tile === this.tiles.at(-1)) losses.finish();
   }
 
   /** Fills losses and gradients of all passes. Throws SessionError, and what `gradients.losses` throws. */
@@ -116,7 +134,7 @@ export class HeadPrograms {
     signal?: AbortSignal,
   ): Promise<void> {
     const tiled = this.tiles.length > 1;
-    const logSumExps = tiled ? await this.#logSumExps(passes, weights, signal) : undefined;
+    const logSumExps = tiled ? await this.#sweep(passes, weights, signal) : undefined;
     if (tiled) gradients.losses();
     for (const tile of this.tiles) {
       const head = await weights.tile(tile);
@@ -206,51 +224,65 @@ export class HeadPrograms {
     );
   }
 
-  /** One sweep: fills the losses; returns the logarithm of the sum of exponentials of each row of each pass. */
-  async #logSumExps(passes: readonly HeadPass[], weights: HeadWeights, signal?: AbortSignal): Promise<Floats[]> {
-    const results = [new Float32Array(this.#chunk), new Float32Array(this.#chunk), new Float32Array(this.#chunk)];
-    const [max, sum, target] = results as [Floats, Floats, Floats];
-    const running = passes.map(({ targets }) => ({
-      max: new Float64Array(targets.length).fill(Number.NEGATIVE_INFINITY),
-      sum: new Float64Array(targets.length),
-      target: new Float64Array(targets.length),
-    }));
+  /** One sweep: fills the losses; returns the logarithm of the sum of exponentials of each row, where tiles had to find it. */
+  async #sweep(passes: readonly HeadPass[], weights: HeadWeights, signal?: AbortSignal): Promise<Floats[]> {
+    const running = passes.map(({ losses }) => new RowLosses(losses));
     for (const tile of this.tiles) {
       const head = await weights.tile(tile);
-      const session = await this.#session(`head-tile-statistics-${tile.rows}`, () =>
-        headTileStatisticsGraph(this.#preset, this.#chunk, tile.rows),
-      );
       for (const [index, pass] of passes.entries())
-        for (const start of this.#starts(pass)) {
-          signal?.throwIfAborted();
-          const { local, hit } = this.#localTargets(pass, start, tile);
-          await session.run(
-            { ...this.#feeds(session, pass, start, weights.norm, head), targets: session.bind('targets', local) },
-            { max: session.bind('max', max), sum: session.bind('sum', sum), target: session.bind('target', target) },
-          );
-          const so = running[index] as (typeof running)[number];
-          for (let i = 0, row = start; i < this.#chunk; i++, row++) {
-            const larger = Math.max(so.max[row] as number, max[i] as number);
-            const before = (so.sum[row] as number) * Math.exp((so.max[row] as number) - larger);
-            so.sum[row] = before + (sum[i] as number) * Math.exp((max[i] as number) - larger);
-            so.max[row] = larger;
-            if (hit[i] !== 0) so.target[row] = target[i] as number;
-          }
-        }
+        await this.forwardTile(tile, pass, { norm: weights.norm, head }, running[index] as RowLosses, signal);
     }
-    return passes.map((pass, index) => {
-      const so = running[index] as (typeof running)[number];
-      return Float32Array.from(so.max, (largest, row) => {
-        const logSumExp = largest + Math.log(so.sum[row] as number);
-        pass.losses[row] = logSumExp - (so.target[row] as number);
-        return logSumExp;
+    return running.map(({ logSumExp }) => logSumExp);
+  }
+
+  async #wholeLosses(
+    pass: HeadInput,
+    norm: Floats,
+    head: Floats,
+    losses: Floats,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const session = await this.#session('head-forward', () => headForwardGraph(this.#preset, this.#chunk));
+    for (const start of this.#starts(pass)) {
+      signal?.throwIfAborted();
+      await session.run(this.#feeds(session, pass, start, norm, head), {
+        losses: session.bind('losses', this.#cut(losses, start)),
       });
-    });
+    }
+  }
+
+  async #tileStatistics(
+    tile: HeadTile,
+    pass: HeadInput,
+    norm: Floats,
+    head: Floats,
+    losses: RowLosses,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    this.#statistics ??= {
+      max: new Float32Array(this.#chunk),
+      sum: new Float32Array(this.#chunk),
+      target: new Float32Array(this.#chunk),
+    };
+    const { max, sum, target } = this.#statistics;
+    const session = await this.#session(`head-tile-statistics-${tile.rows}`, () =>
+      headTileStatisticsGraph(this.#preset, this.#chunk, tile.rows),
+    );
+    for (const start of this.#starts(pass)) {
+      signal?.throwIfAborted();
+      const { local, hit } = this.#localTargets(pass, start, tile);
+      await session.run(
+        { ...this.#feeds(session, pass, start, norm, head), targets: session.bind('targets', local) },
+        { max: session.bind('max', max), sum: session.bind('sum', sum), target: session.bind('target', target) },
+      );
+      for (let i = 0; i < this.#chunk; i++)
+        losses.add(start + i, max[i] as number, sum[i] as number, hit[i] === 0 ? undefined : (target[i] as number));
+    }
   }
 
   /** Targets counted from a tile's first row, and -1 where they lie in it. */
   #localTargets(
-    pass: HeadPass,
+    pass: HeadInput,
     start: number,
     tile: HeadTile,
   ): { readonly local: BigInt64Array<ArrayBuffer>; readonly hit: Floats } {
@@ -265,7 +297,7 @@ export class HeadPrograms {
     return { local, hit };
   }
 
-  #feeds(session: Session, pass: HeadPass, start: number, norm: Floats, head: Floats): Record<string, BoundTensor> {
+  #feeds(session: Session, pass: HeadInput, start: number, norm: Floats, head: Floats): Record<string, BoundTensor> {
     return {
       x: session.bind('x', this.#rows(pass.x, start)),
       norm: session.bind('norm', norm),
@@ -275,7 +307,7 @@ export class HeadPrograms {
   }
 
   /** First rows of the chunks of a pass. */
-  #starts({ targets }: HeadPass): number[] {
+  #starts({ targets }: HeadInput): number[] {
     return Array.from({ length: targets.length / this.#chunk }, (_, chunk) => chunk * this.#chunk);
   }
 

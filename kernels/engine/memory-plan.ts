@@ -146,6 +146,32 @@ export function estimateMemory(request: MemoryRequest, mode: MemoryMode): number
 }
 
 /**
+ * Estimated peak of a process that evaluates a streamed model, bytes, but for activations side by side: a layer's weights,
+ * its work, and `besideStreamedBytes`. Never above {@link estimateMemory} for the same mode and the same rest.
+ */
+export function estimateStreamedScoring(
+  request: MemoryRequest,
+  mode: Extract<MemoryMode, 'streamed' | 'streamed-no-prefetch'>,
+): number {
+  const { preset, batch, context, besideStreamedBytes = 0 } = request;
+  const headRows = headChunkRows(batch * context, request.headRows ?? MAX_HEAD_ROWS);
+  const headTileBytes = request.headTileBytes ?? MAX_HEAD_TILE_BYTES;
+  const { weights } = streamedBuffers({
+    preset,
+    batch,
+    context,
+    passes: 1,
+    headRows,
+    headTileBytes,
+    prefetch: mode === 'streamed',
+  });
+  // The binding copies what a run puts out before it is freed (`session.ts`).
+  const copies = 4 * batch * context * preset.hidden;
+  const work = Math.max(blockWorkBytes(request), headWorkBytes(preset, headRows));
+  return BASE_BYTES + SLACK * (4 * weights.length * weights.count + copies + work + besideStreamedBytes);
+}
+
+/**
  * The fastest mode that fits into `budgetBytes`; without a budget, the faster resident one. Throws
  * {@link MemoryBudgetError} that says how much the smallest of `modes` needs.
  */

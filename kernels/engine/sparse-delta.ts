@@ -34,8 +34,16 @@ export function checkDelta({ indices, deltas }: SparseDelta, parameters: number)
   if (spoilt !== 0) throw new InvalidDeltaError('a delta is NaN or infinite');
 }
 
-/** The part of a change that falls on each tensor, by the tensor's name; tensors it leaves alone are absent. */
-export type DeltaByTensor = ReadonlyMap<string, SparseDelta>;
+/** The part of a change that falls on one tensor, ascending. */
+export interface TensorDelta extends SparseDelta {
+  /** The weight from which the indices count: 0, or the tensor's first. */
+  readonly origin: number;
+}
+
+/** A change by the names of tensors; undefined for those that it leaves alone. A part may be made anew each time. */
+export interface DeltaByTensor {
+  get(name: string): TensorDelta | undefined;
+}
 
 /**
  * Sorts a checked change by tensor; within a tensor the order stays. A change in ascending order, as submissions are, is
@@ -43,15 +51,33 @@ export type DeltaByTensor = ReadonlyMap<string, SparseDelta>;
  */
 export function splitDelta(delta: SparseDelta, layout: readonly TensorSlot[]): DeltaByTensor {
   const { indices, deltas } = isAscending(delta.indices) ? delta : sorted(delta);
-  const byTensor = new Map<string, SparseDelta>();
+  const byTensor = new Map<string, TensorDelta>();
   let start = 0;
   for (const { name, offset, length } of layout) {
     let end = start;
     while (end < indices.length && (indices[end] as number) < offset + length) end++;
-    if (end > start) byTensor.set(name, { indices: indices.subarray(start, end), deltas: deltas.subarray(start, end) });
+    if (end > start)
+      byTensor.set(name, { indices: indices.subarray(start, end), deltas: deltas.subarray(start, end), origin: 0 });
     start = end;
   }
   return byTensor;
+}
+
+/** The part of an ascending change that falls on weights [first, end), not copied. */
+export function deltaBetween({ indices, deltas }: SparseDelta, first: number, end: number): SparseDelta {
+  const [from, to] = [countBelow(indices, first), countBelow(indices, end)];
+  return { indices: indices.subarray(from, to), deltas: deltas.subarray(from, to) };
+}
+
+/** How many ascending indices are below a bound. */
+function countBelow(indices: Uint32Array, bound: number): number {
+  let [low, high] = [0, indices.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((indices[middle] as number) < bound) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function isAscending(indices: Uint32Array): boolean {

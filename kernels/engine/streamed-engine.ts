@@ -12,21 +12,19 @@ import { blockTensorNames, type TensorSlot, tensorLayout } from '../model/layout
 import type { Preset } from '../model/preset.ts';
 import { presetHash } from '../model/preset-hash.ts';
 import { BlockPrograms } from './block-programs.ts';
-import { type EngineCallOptions, NonFiniteError } from './engine.ts';
+import type { EngineCallOptions, NonFiniteError } from './engine.ts';
 import { ExclusiveUse } from './exclusive-use.ts';
 import { addInto, HeadPrograms, type HeadTile, MAX_HEAD_TILE_BYTES } from './head-programs.ts';
 import { headSlot } from './model-runner.ts';
 import { checkOptions, type EngineOptions, MAX_HEAD_ROWS } from './onnx-engine.ts';
 import { SquareSums } from './square-sums.ts';
+import { readEmbeddings, storedNonFiniteLoss } from './stored-weights.ts';
 import { streamedBuffers } from './streamed-memory.ts';
 import { countSequences, type TokenPass, tokenPasses } from './token-passes.ts';
 import { sequenceMeans } from './variant-pass.ts';
 import { WeightStream } from './weight-stream.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
-
-/** Embedding rows asked of the store at a time. */
-const ROWS_IN_FLIGHT = 64;
 
 /**
  * Takes a part of the gradient: head, final norm, blocks from last to first (tensors of a block in canonical order), then
@@ -181,31 +179,9 @@ export class StreamedEngine {
       losses: new Float32Array(rows),
       activations: Array.from({ length: activations }, () => this.#activation()),
     }));
-    await this.#embed(passes);
+    const embedded = passes.map(({ inputs, activations }) => ({ inputs, x: activationOf(activations, 0) }));
+    await readEmbeddings(this.store, this.preset.hidden, embedded);
     return passes;
-  }
-
-  /** Reads each embedding row that is in use once. */
-  async #embed(passes: readonly Pass[]): Promise<void> {
-    const { hidden } = this.preset;
-    const slot = this.#slot('embedding');
-    const places = new Map<number, Floats[]>();
-    for (const { inputs, activations } of passes)
-      for (const [row, token] of inputs.entries()) {
-        const place = (activations[0] as Floats).subarray(row * hidden, (row + 1) * hidden);
-        const others = places.get(token);
-        if (others === undefined) places.set(token, [place]);
-        else others.push(place);
-      }
-    const wanted = [...places].sort(([a], [b]) => a - b);
-    for (let at = 0; at < wanted.length; at += ROWS_IN_FLIGHT)
-      await Promise.all(
-        wanted.slice(at, at + ROWS_IN_FLIGHT).map(async ([token, [first, ...others]]) => {
-          if (first === undefined) return;
-          await this.store.read({ slot, start: token * hidden, length: hidden }, first);
-          for (const other of others) other.set(first);
-        }),
-      );
   }
 
   async #blocksForward(stream: WeightStream, passes: readonly Pass[], signal?: AbortSignal): Promise<void> {
@@ -332,22 +308,8 @@ export class StreamedEngine {
     }
   }
 
-  /** Names the weight that spoils a loss, or the losses when all weights are finite. */
   async #nonFiniteLoss(): Promise<NonFiniteError> {
-    const [memory] = this.#memories();
-    const sums = new SquareSums();
-    try {
-      for (const slot of this.layout)
-        for (const part of tensorParts(slot, memory.length)) {
-          const values = memory.subarray(0, part.length);
-          await this.store.read(part, values);
-          sums.add(slot, values);
-        }
-    } catch (error) {
-      if (error instanceof NonFiniteError) return error;
-      throw error;
-    }
-    return new NonFiniteError('losses');
+    return await storedNonFiniteLoss(this.store, this.#memories()[0]);
   }
 
   /** Sum of the losses of all real rows. */

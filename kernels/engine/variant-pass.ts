@@ -7,14 +7,25 @@ import { blockTensorNames, parameterCount, type TensorSlot } from '../model/layo
 import type { Preset } from '../model/preset.ts';
 import type { VariantLosses, VariantLossesOptions } from './engine.ts';
 import { headSlot } from './model-runner.ts';
-import { applyDelta, checkDelta, type DeltaByTensor, type SparseDelta, splitDelta } from './sparse-delta.ts';
+import { RowLosses } from './row-losses.ts';
+import {
+  applyDelta,
+  checkDelta,
+  type DeltaByTensor,
+  deltaBetween,
+  type SparseDelta,
+  splitDelta,
+  type TensorDelta,
+} from './sparse-delta.ts';
 import { countSequences, type TokenPass, tokenPasses } from './token-passes.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
-/** A tensor in memory. It may be changed as long as it is put back. */
+/** A tensor in memory, or a run of its elements. It may be changed as long as it is put back. */
 export interface TensorMemory {
   readonly slot: TensorSlot;
+  /** First element, counted from the tensor's. Default 0. */
+  readonly start?: number;
   readonly values: Floats;
 }
 
@@ -28,14 +39,19 @@ export interface LayeredModel {
   withBlock(layer: number, body: (tensors: readonly TensorMemory[]) => Promise<void>): Promise<void>;
   /** Runs a block with what the tensors hold now. */
   block(tensors: readonly TensorMemory[], x: Floats, y: Floats): Promise<void>;
-  /** Makes final norm and head (the embedding, where they are tied) available until `body` ends; after all layers. */
+  /**
+   * Makes final norm and head (the embedding, where they are tied) available until `body` ends; after all layers. A head
+   * may come in runs of rows, in order: `body` is then called for each.
+   */
   withHead(body: (norm: TensorMemory, head: TensorMemory) => Promise<void>): Promise<void>;
-  /** Fills the cross-entropy of each row. */
-  head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: Floats): Promise<void>;
+  /** Takes a run of the head into the cross-entropy of each row, which is known after the last one. */
+  head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: RowLosses): Promise<void>;
 }
 
 /** Default bound of activations: 21 variants of 24 sequences of 1024 tokens of `alice-50m` at once. */
 export const MAX_VARIANT_BYTES = 2 ** 30;
+
+const NO_LOSSES: Floats = new Float32Array(0);
 
 /** A pass of sequences under one variant. */
 interface Cell {
@@ -46,7 +62,8 @@ interface Cell {
   x: Floats | undefined;
   /** The cell of the same pass without changes. */
   readonly twin: Cell | undefined;
-  losses: Floats;
+  /** Undefined while they are those of `twin`, or the head has not come. */
+  losses: RowLosses | undefined;
 }
 
 /** Activations that are used again, one size. */
@@ -91,14 +108,15 @@ export async function variantPass(
   let done = 0;
   for (let first = 0; first < cells.length; first += atOnce) {
     const sweep = new Sweep(model, variants, pool, signal);
-    for (const [pass, variant] of cells.slice(first, first + atOnce)) await sweep.add(pass, variant);
+    await sweep.fill(cells.slice(first, first + atOnce));
     for (let layer = 0; layer < layers; layer++) {
       await sweep.block(layer);
       onPart?.(++done, parts);
     }
     await sweep.head();
     onPart?.(++done, parts);
-    for (const { variant, losses } of sweep.cells) results[variant === undefined ? 0 : variant + 1]?.push(losses);
+    for (const { variant, losses, twin } of sweep.cells)
+      results[variant === undefined ? 0 : variant + 1]?.push(losses?.values ?? twin?.losses?.values ?? NO_LOSSES);
   }
   return results;
 }
@@ -123,11 +141,20 @@ class Sweep {
     this.#signal = signal;
   }
 
-  /** Adds a cell with its embeddings. The model as it is comes before its variants. */
-  async add(pass: TokenPass, variant: number | undefined): Promise<void> {
+  /** Adds cells with their embeddings, variant by variant: what a variant changes in the table is asked for once. */
+  async fill(cells: readonly (readonly [pass: TokenPass, variant: number | undefined])[]): Promise<void> {
+    // The model as it is comes first: the others share its embeddings.
+    for (const variant of [undefined, ...this.#variants.keys()]) {
+      const passes = cells.filter((cell) => cell[1] === variant).map(([pass]) => pass);
+      const changes =
+        variant === undefined || passes.length === 0 ? undefined : this.#variants[variant]?.get('embedding');
+      for (const pass of passes) await this.#add(pass, variant, changes);
+    }
+  }
+
+  async #add(pass: TokenPass, variant: number | undefined, changes: TensorDelta | undefined): Promise<void> {
     this.#signal?.throwIfAborted();
     const twin = this.cells.find((cell) => cell.pass === pass && cell.variant === undefined);
-    const changes = variant === undefined ? undefined : this.#variants[variant]?.get('embedding');
     const changed = changes === undefined ? [] : this.#changesInUse(pass, changes.indices);
     let x: Floats | undefined;
     if (twin === undefined || changed.length > 0) {
@@ -136,7 +163,7 @@ class Sweep {
       else x.set(twin.x);
       for (const [at, change] of changed) x[at] = (x[at] as number) + (changes?.deltas[change] as number);
     }
-    this.cells.push({ pass, variant, x, twin, losses: new Float32Array(0) });
+    this.cells.push({ pass, variant, x, twin, losses: undefined });
   }
 
   /** Runs a block for all cells. */
@@ -153,20 +180,19 @@ class Sweep {
     );
   }
 
-  /** Fills the losses of all cells and gives their activations back. */
+  /** Finds the losses of all cells and gives their activations back. */
   async head(): Promise<void> {
     await this.#model.withHead((norm, head) =>
       this.#byVariant([norm, head], async (cell, changed) => {
         const x = cell.x ?? cell.twin?.x;
-        if (x === undefined || (cell.x === undefined && !changed)) return;
-        cell.losses = new Float32Array(cell.pass.targets.length);
+        if (x === undefined || (cell.x === undefined && cell.losses === undefined && !changed)) return;
+        // Where a later run is the first to be changed, those before it are as for the model as it is.
+        const shared = cell.x === undefined ? cell.twin?.losses?.copy() : undefined;
+        cell.losses ??= shared ?? new RowLosses(new Float32Array(cell.pass.targets.length));
         await this.#model.head(norm, head, x, cell.pass, cell.losses);
       }),
     );
-    for (const cell of this.cells) {
-      if (cell.losses.length === 0 && cell.twin !== undefined) cell.losses = cell.twin.losses.slice();
-      if (cell.x !== undefined) this.#pool.give(cell.x);
-    }
+    for (const { x } of this.cells) if (x !== undefined) this.#pool.give(x);
   }
 
   /**
@@ -182,9 +208,12 @@ class Sweep {
       if (cells.length === 0) continue;
       const undo: (() => void)[] = [];
       try {
-        for (const { slot, values } of tensors) {
+        for (const { slot, start = 0, values } of tensors) {
           const delta = variant === undefined ? undefined : this.#variants[variant]?.get(slot.name);
-          if (delta !== undefined) undo.push(applyDelta(values, delta, slot.offset));
+          if (delta === undefined) continue;
+          const first = slot.offset - delta.origin + start;
+          const part = deltaBetween(delta, first, first + values.length);
+          if (part.indices.length > 0) undo.push(applyDelta(values, part, first));
         }
         for (const cell of cells) {
           this.#signal?.throwIfAborted();
@@ -220,20 +249,39 @@ class Sweep {
   }
 }
 
+/** How token sequences are laid out in passes. */
+interface TokenShape {
+  /** Sequences of a pass. */
+  readonly batch: number;
+  readonly context: number;
+}
+
 /**
  * `Engine.variantLosses` over a model's layers. The losses of the model as it is may be NaN here; the caller has the weights
  * that are to blame. Throws InvalidTokensError, InvalidDeltaError, and what the model throws.
  */
 export async function variantLosses(
   model: LayeredModel,
-  { batch, context }: { readonly batch: number; readonly context: number },
+  shape: TokenShape,
   tokens: Int32Array,
   variants: readonly SparseDelta[],
   options: VariantLossesOptions = {},
 ): Promise<VariantLosses> {
-  countSequences(model.preset, context, tokens);
+  countSequences(model.preset, shape.context, tokens);
   for (const delta of variants) checkDelta(delta, parameterCount(model.preset));
   const changes = variants.map((delta) => splitDelta(delta, model.layout));
+  return await tensorVariantLosses(model, shape, tokens, changes, options);
+}
+
+/** {@link variantLosses} for changes by tensor, which were checked. Throws InvalidTokensError, and what model and changes throw. */
+export async function tensorVariantLosses(
+  model: LayeredModel,
+  { batch, context }: TokenShape,
+  tokens: Int32Array,
+  changes: readonly DeltaByTensor[],
+  options: VariantLossesOptions = {},
+): Promise<VariantLosses> {
+  countSequences(model.preset, context, tokens);
   const passes = tokenPasses(tokens, batch, context);
   const rowLosses = await variantPass(model, passes, changes, options);
   const [base = new Float64Array(0), ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, context));

@@ -159,9 +159,20 @@ export interface UpdateReader {
   readonly header: UpdateHeader;
   /** Iterating throws a {@link MalformedUpdateError} when it meets what is wrong, at the latest at the end. */
   readonly tensors: Iterable<SparseTensor>;
+  /**
+   * One tensor, decoded by itself; undefined where the submission does not change it. For submissions that were iterated
+   * to the end before, without an error: only then is it known where tensors are.
+   */
+  tensor(tensor: number): SparseTensor | undefined;
 }
 
-function* readRecords(bytes: Uint8Array, records: number, { layout, limits }: DecodeOptions): Generator<SparseTensor> {
+/** @param positions - filled with where the record of each tensor begins */
+function* readRecords(
+  bytes: Uint8Array,
+  records: number,
+  { layout, limits }: DecodeOptions,
+  positions: Map<number, number>,
+): Generator<SparseTensor> {
   let at = UPDATE_HEADER_BYTES;
   let entriesLeft = limits.maxEntries;
   let previous = -1;
@@ -172,6 +183,7 @@ function* readRecords(bytes: Uint8Array, records: number, { layout, limits }: De
     const { tensor, end } = decodeRecord(bytes, at, layout, recordLimits);
     entriesLeft -= tensor.indices.length;
     previous = tensorIndex;
+    positions.set(tensorIndex, at);
     at = end;
     yield tensor;
   }
@@ -179,7 +191,7 @@ function* readRecords(bytes: Uint8Array, records: number, { layout, limits }: De
 }
 
 /**
- * Checks size and header of a submission and leaves its records for iteration: memory of one tensor at a time.
+ * Checks size and header of a submission and leaves its records to be read: memory of one tensor at a time.
  * Throws a {@link MalformedUpdateError}.
  */
 export function openUpdate(bytes: Uint8Array, options: DecodeOptions): UpdateReader {
@@ -191,7 +203,17 @@ export function openUpdate(bytes: Uint8Array, options: DecodeOptions): UpdateRea
   if (options.expected !== undefined) requireHeader(header, options.expected);
   if (records > layout.length) throw new UnknownTensorError(`${records} records for ${layout.length} tensors`);
   if (records > limits.maxEntries) throw new TooManyEntriesError(`${records} records, ${limits.maxEntries} elements`);
-  return { header, tensors: { [Symbol.iterator]: () => readRecords(bytes, records, options) } };
+  const positions = new Map<number, number>();
+  return {
+    header,
+    tensors: { [Symbol.iterator]: () => readRecords(bytes, records, options, positions) },
+    tensor(tensor) {
+      const at = positions.get(tensor);
+      if (at === undefined) return undefined;
+      const recordLimits = { maxEntries: limits.maxEntries, valueBits: limits.valueBits ?? VALUE_BITS };
+      return decodeRecord(bytes, at, layout, recordLimits).tensor;
+    },
+  };
 }
 
 /** Decodes a whole submission. Pure. Throws a {@link MalformedUpdateError} for anything but a well-formed one. */

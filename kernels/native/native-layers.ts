@@ -1,6 +1,7 @@
 /** A native engine's model as a variant pass wants it: layer by layer. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { findSlot, tensorView } from '../engine/model-runner.ts';
+import type { RowLosses } from '../engine/row-losses.ts';
 import type { TokenPass } from '../engine/token-passes.ts';
 import { blockSlots, headSlots, type LayeredModel, type TensorMemory } from '../engine/variant-pass.ts';
 import type { TensorSlot } from '../model/layout.ts';
@@ -58,10 +59,10 @@ export class NativeLayers implements LayeredModel {
     await body(this.#memory(norm), this.#memory(head));
   }
 
-  async head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: Floats): Promise<void> {
+  async head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: RowLosses): Promise<void> {
     await nextTurn();
     const targets = Int32Array.from(pass.targets, Number);
-    this.#library.headLosses(this.#handle, norm.values, head.values, x, targets, losses);
+    this.#library.headLosses(this.#handle, norm.values, head.values, x, targets, losses.values);
   }
 
   #memory(slot: TensorSlot): TensorMemory {

@@ -2,7 +2,8 @@
 import { type MemoryPlan, planMemory } from '../engine/memory-plan.ts';
 import type { ModelSession, ModelSessionInit } from './model-session.ts';
 import { RESIDENT_MODES, ResidentModelSession } from './resident-session.ts';
-import { StreamedModelSession, streamedWorkBytes } from './streamed-session.ts';
+import { streamedWorkBytes } from './streamed-budget.ts';
+import { StreamedModelSession } from './streamed-session.ts';
 
 /** How a session of this kind would run. Throws MemoryBudgetError where it fits in no way that is open to it. */
 export function planSession(init: ModelSessionInit): MemoryPlan {

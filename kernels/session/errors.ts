@@ -14,13 +14,6 @@ export class WeightsSizeError extends Error {
   override readonly name = 'WeightsSizeError';
 }
 
-/** Thrown when a session whose weights are on disk is asked to score. */
-export class ScoringNotStreamedError extends Error {
-  static readonly code = 'ERR_SCORING_NOT_STREAMED';
-  readonly code = ScoringNotStreamedError.code;
-  override readonly name = 'ScoringNotStreamedError';
-}
-
 /** Thrown when a disk has too little room for streaming. */
 export class DiskSpaceError extends Error {
   static readonly code = 'ERR_DISK_SPACE';

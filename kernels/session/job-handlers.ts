@@ -52,5 +52,7 @@ export const jobHandlers: { readonly [Name in JobName]: JobHandler<Name> } = {
     await session.openErrorFeedback(path, { signal });
     return { result: undefined };
   },
-  score: async (session, { round, work }, { signal }) => ({ result: await session.score(round, work, { signal }) }),
+  score: async (session, { round, work }, { signal, progress }) => ({
+    result: await session.score(round, work, { signal, onPart: progress }),
+  }),
 };

@@ -7,6 +7,7 @@ import type {
   ModelSessionInit,
   OpenedWeights,
   RoundIdentity,
+  ScoringOptions,
   ScoringWork,
   TrainingOutcome,
   TrainingWork,
@@ -108,8 +109,9 @@ export class ModelClient {
     return this.#thread.run('openErrorFeedback', { path }, options);
   }
 
-  score(round: RoundIdentity, work: ScoringWork, options: EngineCallOptions = {}): Promise<ScoringOutcome> {
-    return this.#thread.run('score', { round, work }, options);
+  score(round: RoundIdentity, work: ScoringWork, options: ScoringOptions = {}): Promise<ScoringOutcome> {
+    const { onPart, ...callOptions } = options;
+    return this.#thread.run('score', { round, work }, { ...callOptions, ...(onPart && { onProgress: onPart }) });
   }
 
   /** Cancels what is pending, frees the model and waits until the thread has ended. Later calls are refused. */

@@ -48,6 +48,17 @@ export interface ModelSessionInit {
   readonly streamFolder?: string;
 }
 
+/** How far scoring is: layers and heads gone through, of all that will be. */
+export interface ScoringProgress {
+  readonly done: number;
+  readonly parts: number;
+}
+
+/** Options of `ModelSession.score`. */
+export interface ScoringOptions extends EngineCallOptions {
+  readonly onPart?: (progress: ScoringProgress) => void;
+}
+
 /** A submission as it came from its author. */
 export interface EncodedSubmission {
   /** 64 lower-case hex characters. */
@@ -174,10 +185,9 @@ export interface ModelSession {
 
   /**
    * What each submission gains, tried one by one from the present weights, which are put back bit for bit: see
-   * `scoreUpdates`. A submission that does not decode, or is not for this round, is malformed. Throws
-   * ScoringNotStreamedError where the weights are on disk.
+   * `scoreCandidates`. A submission that does not decode, or is not for this round, is malformed.
    */
-  score(round: RoundIdentity, work: ScoringWork, options?: EngineCallOptions): Promise<ScoringOutcome>;
+  score(round: RoundIdentity, work: ScoringWork, options?: ScoringOptions): Promise<ScoringOutcome>;
 
   /** Frees the engine, and deletes what belongs to the session alone. */
   close(): Promise<void>;

@@ -12,6 +12,7 @@ import type {
   ModelSessionInit,
   OpenedWeights,
   RoundIdentity,
+  ScoringProgress,
   ScoringWork,
   TrainingOutcome,
   TrainingWork,
@@ -43,7 +44,11 @@ export interface ModelJobs {
     Uint8Array
   >;
   readonly openErrorFeedback: JobTypes<{ readonly path: string }, undefined>;
-  readonly score: JobTypes<{ readonly round: RoundIdentity; readonly work: ScoringWork }, ScoringOutcome>;
+  readonly score: JobTypes<
+    { readonly round: RoundIdentity; readonly work: ScoringWork },
+    ScoringOutcome,
+    ScoringProgress
+  >;
 }
 
 export type JobName = keyof ModelJobs;

@@ -30,13 +30,14 @@ import type {
   ModelSessionInit,
   OpenedWeights,
   RoundIdentity,
+  ScoringOptions,
   ScoringWork,
   TrainingOutcome,
   TrainingRecipe,
   TrainingWork,
 } from './model-session.ts';
 import { pretendedGradient } from './pretended-gradient.ts';
-import { type ScoringOutcome, scoreUpdates } from './scoring.ts';
+import { type ScoringOutcome, scoreUpdates, variantOptions } from './scoring.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
 /** Ways of running a model with its weights in memory. */
@@ -209,7 +210,7 @@ export class ResidentModelSession implements ModelSession {
     }
   }
 
-  async score(round: RoundIdentity, work: ScoringWork, options: EngineCallOptions = {}): Promise<ScoringOutcome> {
+  async score(round: RoundIdentity, work: ScoringWork, options: ScoringOptions = {}): Promise<ScoringOutcome> {
     this.#loaded();
     const updates = work.submissions.map((submission) => {
       try {
@@ -221,7 +222,7 @@ export class ResidentModelSession implements ModelSession {
     });
     const { tokens, heldOutSequences } = work;
     const step = this.#recipe.outerStep * this.#recipe.scoringStepShare;
-    return await scoreUpdates(this.#engine, updates, { tokens, heldOutSequences, step }, options);
+    return await scoreUpdates(this.#engine, updates, { tokens, heldOutSequences, step }, variantOptions(options));
   }
 
   async close(): Promise<void> {

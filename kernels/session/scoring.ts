@@ -1,8 +1,10 @@
 /** How much each submission of a round improves the model on drawn sequences (DESIGN 6.6). */
-import { scoringVariant } from '../aggregate/apply.ts';
+import { scoringVariant, type Trial } from '../aggregate/apply.ts';
 import { clipScale, medianNorm, normOf } from '../aggregate/norm.ts';
-import { type Engine, type EngineCallOptions, InvalidTokensError } from '../engine/engine.ts';
+import { type Engine, InvalidTokensError, type VariantLosses, type VariantLossesOptions } from '../engine/engine.ts';
+import type { SparseDelta } from '../engine/sparse-delta.ts';
 import type { DecodedUpdate } from '../gradient/agf1.ts';
+import type { ScoringOptions } from './model-session.ts';
 
 /** What a validator says of a submission: what it gained in nats, or that it is none. */
 export type SubmissionScore = { readonly kind: 'scored'; readonly gain: number } | { readonly kind: 'malformed' };
@@ -27,49 +29,98 @@ function mean(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
+/** A submission that can be tried. */
+export interface Candidate<Variant> {
+  /** Its Euclidean norm. */
+  readonly norm: number;
+  /** What is tried of it; undefined where that takes a value out of float32. */
+  variant(trial: Trial): Variant | undefined;
+}
+
+/** What candidates are tried on. */
+export interface TrialWork {
+  /** `[sequences, context + 1]` token ids. */
+  readonly tokens: Int32Array;
+  /** The first sequences that many are the held-out ones. At least 1. */
+  readonly heldOutSequences: number;
+  /** Share of an update that is applied. */
+  readonly step: number;
+}
+
 /**
- * Loss before minus loss after for each update, in fp32. Each is clipped to the median norm of those given and tried at
- * `step`. The engine's weights are put back bit for bit, however the call ends.
+ * Loss before minus loss after for each candidate, in fp32. Each is clipped to the median norm of those given and tried at
+ * `step`.
  *
- * @param updates - undefined stands for a submission that could not be decoded.
- * @param work - `tokens` is `[sequences, context + 1]`; the first `heldOutSequences` of them are the held-out ones.
- * Throws {@link InvalidTokensError} and what the engine throws for the weights as they are.
+ * @param candidates - undefined stands for a submission that could not be decoded.
+ * @param losses - evaluates the weights as they are and each variant of them
+ * Throws {@link InvalidTokensError} and what `losses` throws.
  */
-export async function scoreUpdates(
-  engine: Engine,
-  updates: readonly (DecodedUpdate | undefined)[],
-  work: { readonly tokens: Int32Array; readonly heldOutSequences: number; readonly step: number },
-  options: EngineCallOptions = {},
+export async function scoreCandidates<Variant>(
+  candidates: readonly (Candidate<Variant> | undefined)[],
+  { tokens, heldOutSequences, step }: TrialWork,
+  context: number,
+  losses: (variants: readonly Variant[]) => Promise<VariantLosses>,
 ): Promise<ScoringOutcome> {
-  const { tokens, heldOutSequences, step } = work;
-  const sequences = tokens.length / (engine.context + 1);
+  const sequences = tokens.length / (context + 1);
   if (!Number.isInteger(heldOutSequences) || heldOutSequences < 1 || heldOutSequences > sequences)
     throw new InvalidTokensError(`${heldOutSequences} of ${sequences} sequences cannot be the held-out ones`);
-  const limit = medianNorm(updates.filter((update) => update !== undefined).map(normOf));
+  const limit = medianNorm(candidates.filter((candidate) => candidate !== undefined).map(({ norm }) => norm));
   // A step above 1 may take a value out of float32: such an update breaks the model without being tried.
-  const variants = updates.map((update) => {
-    if (update === undefined) return undefined;
-    const variant = scoringVariant(update, engine.layout, { clipScale: clipScale(normOf(update), limit), step });
-    return variant.deltas.every(Number.isFinite) ? variant : undefined;
-  });
+  const variants = candidates.map((candidate) =>
+    candidate?.variant({ clipScale: clipScale(candidate.norm, limit), step }),
+  );
   const tried = variants.filter((variant) => variant !== undefined);
   const startedMs = performance.now();
-  const losses = await engine.variantLosses(tokens, tried, options);
+  const { base, variants: after } = await losses(tried);
   const seconds = (performance.now() - startedMs) / 1000;
   const gainOf = new Map(
     tried.map((variant, i) => {
-      const after = losses.variants[i];
-      const gain = after && mean(losses.base.map((before, sequence) => before - (after[sequence] ?? 0)));
+      const changed = after[i];
+      const gain = changed && mean(base.map((before, sequence) => before - (changed[sequence] ?? 0)));
       return [variant, Math.max(WORST_GAIN, gain ?? WORST_GAIN)];
     }),
   );
   return {
-    heldOutLoss: mean(losses.base.subarray(0, heldOutSequences)),
-    scores: updates.map((update, i): SubmissionScore => {
+    heldOutLoss: mean(base.subarray(0, heldOutSequences)),
+    scores: candidates.map((candidate, i): SubmissionScore => {
       const variant = variants[i];
-      if (update === undefined) return { kind: 'malformed' };
+      if (candidate === undefined) return { kind: 'malformed' };
       return { kind: 'scored', gain: (variant && gainOf.get(variant)) ?? WORST_GAIN };
     }),
-    tokensPerSecond: ((1 + tried.length) * sequences * engine.context) / seconds,
+    tokensPerSecond: ((1 + tried.length) * sequences * context) / seconds,
+  };
+}
+
+/**
+ * {@link scoreCandidates} for updates in memory. The engine's weights are put back bit for bit, however the call ends.
+ *
+ * @param updates - undefined stands for a submission that could not be decoded.
+ */
+export async function scoreUpdates(
+  engine: Engine,
+  updates: readonly (DecodedUpdate | undefined)[],
+  work: TrialWork,
+  options: VariantLossesOptions = {},
+): Promise<ScoringOutcome> {
+  const candidates = updates.map((update): Candidate<SparseDelta> | undefined => {
+    if (update === undefined) return undefined;
+    return {
+      norm: normOf(update),
+      variant(trial) {
+        const variant = scoringVariant(update, engine.layout, trial);
+        return variant.deltas.every(Number.isFinite) ? variant : undefined;
+      },
+    };
+  });
+  return await scoreCandidates(candidates, work, engine.context, (variants) =>
+    engine.variantLosses(work.tokens, variants, options),
+  );
+}
+
+/** Options of a session's call as an engine takes them. */
+export function variantOptions({ signal, onPart }: ScoringOptions): VariantLossesOptions {
+  return {
+    ...(signal && { signal }),
+    ...(onPart && { onPart: (done: number, parts: number) => onPart({ done, parts }) }),
   };
 }

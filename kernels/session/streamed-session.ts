@@ -1,6 +1,6 @@
 /**
- * A model session with its weights on disk, for a miner whose memory does not hold them. Submissions and roots are those of
- * `ResidentModelSession` in its `blocks` mode, to the bit.
+ * A model session with its weights on disk, for a peer whose memory does not hold them. Submissions, scores and roots are
+ * those of `ResidentModelSession` in its `blocks` mode, to the bit.
  *
  * The weights are a sealed tensor store that is never written: an aggregation changes a copy, which takes the store's place
  * when it is whole. A copy lies in the session's folder until it is saved, when it is moved to its name. So what was saved
@@ -8,37 +8,39 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
-import { applyUpdate } from '../aggregate/apply.ts';
-import { normOf } from '../aggregate/norm.ts';
-import { aggregateTensors } from '../aggregate/rule.ts';
-import { weightedMean } from '../aggregate/weighted-mean.ts';
 import { createInitialStore } from '../checkpoint/initial-store.ts';
 import { weightBytes } from '../checkpoint/model-state.ts';
 import { type TensorPart, TensorStore, type TensorStoreInit, tensorParts } from '../checkpoint/tensor-store.ts';
 import { type EngineCallOptions, NonFiniteError, sumOfSquares } from '../engine/engine.ts';
 import type { MemoryPlan } from '../engine/memory-plan.ts';
-import { openUpdate, type UpdateLimits, updateLimits } from '../gradient/agf1.ts';
-import type { SparseTensor } from '../gradient/layout.ts';
+import type { StreamedEngineOptions } from '../engine/streamed-engine.ts';
+import { StreamedScorer } from '../engine/streamed-scorer.ts';
+import { openUpdate, type UpdateLimits, type UpdateReader, updateLimits } from '../gradient/agf1.ts';
 import { parameterCount, tensorLayout } from '../model/layout.ts';
-import type { Preset } from '../model/preset.ts';
 import { presetHash } from '../model/preset-hash.ts';
 import type { InnerStepProgress } from '../train/inner-steps.ts';
 import { STEP_ELEMENTS, StreamedAdamW } from '../train/streamed-adamw.ts';
 import { StreamedCompression } from '../train/streamed-compression.ts';
 import { streamedSteps } from '../train/streamed-steps.ts';
 import { requireDiskSpace } from './disk-space.ts';
-import { ScoringNotStreamedError, SessionStateError, WeightsSizeError } from './errors.ts';
+import { SessionStateError, WeightsSizeError } from './errors.ts';
 import type {
   AcceptedSubmission,
+  EncodedSubmission,
   ModelSession,
   ModelSessionInit,
   OpenedWeights,
   RoundIdentity,
+  ScoringOptions,
+  ScoringWork,
   TrainingOutcome,
   TrainingWork,
 } from './model-session.ts';
 import { noiseFrom } from './pretended-gradient.ts';
+import { type ScoringOutcome, variantOptions } from './scoring.ts';
+import { aggregateStored } from './streamed-aggregation.ts';
+import { scoringActivationBytes } from './streamed-budget.ts';
+import { scoreEncoded } from './streamed-scoring.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -48,15 +50,6 @@ type Floats = Float32Array<ArrayBuffer>;
  * pseudo-gradient. Beside them are the weights and the error feedback.
  */
 const WORKING_FILES = 5;
-
-/** Most bytes that a session holds beside its engine, over all it does. */
-export function streamedWorkBytes(preset: Preset): number {
-  const longest = tensorLayout(preset).reduce((most, { length }) => Math.max(most, length), 0);
-  const part = Math.min(longest, STEP_ELEMENTS);
-  // An optimizer step has four parts at once; compression two whole tensors and a part. What one stage had waits for the
-  // collector while the next one runs: their sum was measured, not their maximum.
-  return 4 * (4 * part + (2 * longest + part));
-}
 
 /** See the file comment. Calls are described by `ModelSession`. */
 export class StreamedModelSession implements ModelSession {
@@ -200,57 +193,26 @@ export class StreamedModelSession implements ModelSession {
     submissions: readonly AcceptedSubmission[],
     options: EngineCallOptions = {},
   ): Promise<string> {
-    const { signal } = options;
     const weights = this.#loaded();
-    const { layout } = this.#model;
-    const norms = new Map<string, number>();
-    const updates: Parameters<typeof aggregateTensors>[2][number][] = [];
-    for (const { account, weight, bytes } of submissions) {
-      const expected = { ...round, author: account, presetHash: this.presetHash };
-      const update = openUpdate(bytes, { layout, limits: this.#limits, expected });
-      // Decodes all of it: what is malformed is found before anything is copied.
-      norms.set(account, normOf(update));
-      updates.push({ account, weight, update });
-      // An abort comes as a message to this thread.
-      await setImmediate();
-      signal?.throwIfAborted();
-    }
-    let next: TensorStore | undefined;
-    const memory = this.#memory();
-    try {
-      for (const tensor of aggregateTensors(weightedMean({ norms }), layout, updates)) {
-        signal?.throwIfAborted();
-        next ??= await weights.copy(this.#nextPath());
-        await this.#apply(next, tensor, memory);
-      }
-      if (next === undefined) return weights.root;
-      await next.seal(round.round, options);
-    } catch (error) {
-      await next?.close();
-      throw error;
-    }
-    return await this.#take(next, true);
+    const next = await aggregateStored(
+      {
+        weights,
+        round,
+        submissions,
+        open: (submission) => this.#openUpdate(round, submission),
+        outerStep: this.#init.recipe.outerStep,
+        parts: this.#parts,
+        path: () => this.#nextPath(),
+      },
+      options,
+    );
+    return next === undefined ? weights.root : await this.#take(next, true);
   }
 
-  /** Takes the outer step of one tensor, in memory for the longest part. */
-  async #apply(store: TensorStore, { tensor, indices, values }: SparseTensor, memory: Floats): Promise<void> {
-    const slot = this.#model.layout[tensor];
-    if (slot === undefined) throw new RangeError(`no tensor ${tensor}`);
-    let from = 0;
-    for (const part of this.#parts) {
-      if (part.slot !== slot) continue;
-      const end = part.start + part.length;
-      let to = from;
-      while (to < indices.length && (indices[to] as number) < end) to++;
-      if (to === from) continue;
-      const weights = memory.subarray(0, part.length);
-      await store.read(part, weights);
-      const own = indices.subarray(from, to).map((index) => index - part.start);
-      const update = { tensors: [{ tensor: 0, indices: own, values: values.subarray(from, to) }] };
-      applyUpdate(weights, [{ ...slot, offset: 0 }], update, this.#init.recipe.outerStep);
-      await store.write(part, weights);
-      from = to;
-    }
+  /** Throws a MalformedUpdateError for a bad beginning; the rest is checked when it is read. */
+  #openUpdate({ round, modelRoot }: RoundIdentity, { account, bytes }: EncodedSubmission): UpdateReader {
+    const expected = { round, modelRoot, author: account, presetHash: this.presetHash };
+    return openUpdate(bytes, { layout: this.#model.layout, limits: this.#limits, expected });
   }
 
   async train(
@@ -259,11 +221,11 @@ export class StreamedModelSession implements ModelSession {
   ): Promise<TrainingOutcome> {
     const start = this.#loaded();
     await this.#dropTrained();
-    const { preset, recipe, threads, streamFolder } = this.#init;
+    const { recipe, streamFolder } = this.#init;
     const init = {
       start,
       folder: streamFolder,
-      engine: { preset, threads, batch: recipe.batchSequences, prefetch: this.memory.mode === 'streamed' },
+      engine: this.#engineOptions(),
       tokens: work.tokens,
       sequencesPerStep: recipe.batchSequences,
       learningRate: work.learningRate,
@@ -344,10 +306,22 @@ export class StreamedModelSession implements ModelSession {
     this.#errorFeedback = opened;
   }
 
-  async score(): Promise<never> {
-    throw new ScoringNotStreamedError(
-      `scoring needs the weights of ${this.#init.preset.name} in memory, but they are streamed from disk`,
-    );
+  async score(round: RoundIdentity, work: ScoringWork, options: ScoringOptions = {}): Promise<ScoringOutcome> {
+    const { recipe } = this.#init;
+    const { tokens, heldOutSequences, submissions } = work;
+    const scorer = new StreamedScorer(this.#loaded(), this.#engineOptions());
+    try {
+      return await scoreEncoded(
+        scorer,
+        this.#model.layout,
+        submissions,
+        (submission) => this.#openUpdate(round, submission),
+        { tokens, heldOutSequences, step: recipe.outerStep * recipe.scoringStepShare },
+        { ...variantOptions(options), maxBytes: scoringActivationBytes(this.#init, this.memory.mode) },
+      );
+    } finally {
+      await scorer.close();
+    }
   }
 
   async close(): Promise<void> {
@@ -356,6 +330,11 @@ export class StreamedModelSession implements ModelSession {
     await this.#errorFeedback?.close();
     await this.#weights?.close();
     await rm(this.#init.streamFolder, { recursive: true, force: true });
+  }
+
+  #engineOptions(): StreamedEngineOptions {
+    const { preset, recipe, threads } = this.#init;
+    return { preset, threads, batch: recipe.batchSequences, prefetch: this.memory.mode === 'streamed' };
   }
 
   /** Replaces the weights by a sealed store; returns its root. */

@@ -26,6 +26,9 @@ export type { FetchOptions, FetchProgress } from './fetch-options.ts';
 /** The part of the network that blobs need. */
 export type BlobNetwork = RequestResponse & Discovery & { readonly peerId: PeerIdText };
 
+/** Times that a chunk is fetched again because it cannot be read from the disk. */
+const MAX_REPAIRS = 3;
+
 /** Bytes of blobs moved since the start. */
 export interface ExchangeStats {
   readonly chunksServed: number;
@@ -119,6 +122,33 @@ export class BlobExchange {
       ).catch((cause: unknown) => {
         throw new FetchAbortedError(`${cid}: aborted`, { cause });
       });
+    }
+  }
+
+  /**
+   * The chunks of a blob in order, one in memory at a time: from the store, or else from whoever has it. Each is checked
+   * against its hash when it is read; one that the disk does not give is fetched again. Throws as {@link fetch}, and
+   * `ERR_BLOB_CORRUPT` where the disk keeps failing.
+   */
+  async *chunks(cid: string, options: FetchOptions = {}): AsyncGenerator<Uint8Array> {
+    await this.download(cid, options);
+    let failures = 0;
+    for (let index = 0; index < (this.store.manifest(cid)?.chunks.length ?? 0); ) {
+      options.signal?.throwIfAborted();
+      let chunk: Uint8Array;
+      try {
+        chunk = await this.store.readChunk(cid, index);
+      } catch (error) {
+        // Damaged on disk, or evicted in between.
+        this.#log.warn({ cid, index, error: String(error) }, 'a chunk could not be read; fetching it again');
+        failures += 1;
+        if (failures > MAX_REPAIRS) throw error;
+        await this.download(cid, options);
+        continue;
+      }
+      failures = 0;
+      index += 1;
+      yield chunk;
     }
   }
 

@@ -15,26 +15,12 @@ import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
 import type { RoundResult } from '../../node/ledger/round-records.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import { checkpointPieces, downloadCheckpoint, holdsWeights, type WeightsFile } from './checkpoint.ts';
+import { DivergedError, MissingHistoryError } from './errors.ts';
 import type { TrainingLedger } from './training-ledger.ts';
-
-/** Thrown when applying a round gives another root than the validators agreed on, even from a fresh checkpoint. */
-export class DivergedError extends Error {
-  static readonly code = 'ERR_DIVERGED';
-  readonly code = DivergedError.code;
-  override readonly name = 'DivergedError';
-}
-
-/** Thrown when a round that is needed has left the ledger's window and no checkpoint covers it. */
-export class MissingHistoryError extends Error {
-  static readonly code = 'ERR_MISSING_HISTORY';
-  readonly code = MissingHistoryError.code;
-  override readonly name = 'MissingHistoryError';
-}
 
 /** Longest download of a submission before the ledger is looked at again: there may be a checkpoint by now. */
 const SUBMISSION_TIMEOUT_MS = 60_000;
-/** The same for a checkpoint, which is large: without a new chunk for this long. */
-const CHECKPOINT_STALL_MS = 60_000;
 
 export interface ModelReplicaComponents {
   readonly genesis: Genesis;
@@ -46,10 +32,8 @@ export interface ModelReplicaComponents {
 }
 
 export interface ModelReplicaInit {
-  /** Where the weights are kept between runs. */
-  readonly weightsPath: string;
-  /** Bytes of the whole weights: 4 per parameter. */
-  readonly weightsBytes: number;
+  /** The weights that are kept between runs. */
+  readonly weights: WeightsFile;
   /** Largest submission that is fetched at all. */
   readonly maxSubmissionBytes: number;
 }
@@ -81,7 +65,7 @@ export class ModelReplica {
   async open(): Promise<void> {
     this.#announceHeld();
     const { model, genesis, log } = this.#components;
-    const saved = await model.open(this.#init.weightsPath);
+    const saved = await model.open(this.#init.weights.path);
     if (saved !== undefined) {
       this.#round = saved.round;
       this.#root = parseHash(saved.modelRoot);
@@ -118,9 +102,7 @@ export class ModelReplica {
    * scores are settled. Resolves with the state it caught up with.
    */
   async catchUp({ signal }: { signal: AbortSignal }): Promise<LedgerState> {
-    const turn = this.#turn.then(() => this.#catchUp(signal));
-    this.#turn = turn.catch(() => {});
-    return turn;
+    return await this.#inTurn(() => this.#catchUp(signal));
   }
 
   async #catchUp(signal: AbortSignal): Promise<LedgerState> {
@@ -175,23 +157,12 @@ export class ModelReplica {
       await this.#initialize(checkpoint.modelRoot);
       return;
     }
-    log.info({ round: checkpoint.round, cid: checkpoint.cid }, 'downloading the weights');
-    const stalled = new AbortController();
-    const timer = setTimeout(() => stalled.abort(), CHECKPOINT_STALL_MS);
-    const bytes = await blobs
-      .fetch(checkpoint.cid, {
-        maxBytes: this.#init.weightsBytes,
-        signal: AbortSignal.any([signal, stalled.signal]),
-        onProgress: () => timer.refresh(),
-      })
-      .finally(() => clearTimeout(timer));
-    const root = parseHash(await model.load(bytes, { handOver: true }));
-    if (root !== checkpoint.modelRoot) {
-      throw new DivergedError(`the checkpoint of round ${checkpoint.round} does not have the root the ledger recorded`);
-    }
-    this.#round = checkpoint.round;
-    this.#root = root;
-    await model.save(this.#init.weightsPath, checkpoint.round);
+    await downloadCheckpoint(this.#init.weights, checkpoint, { blobs, log }, { signal });
+    const opened = await model.open(this.#init.weights.path, { signal });
+    if (opened === undefined) throw new DivergedError(`the weights in ${this.#init.weights.path} are damaged`);
+    // From here on the worker holds them, whatever they are.
+    this.#round = opened.round;
+    this.#root = parseHash(opened.modelRoot);
   }
 
   async #apply(result: RoundResult, signal: AbortSignal): Promise<void> {
@@ -221,7 +192,7 @@ export class ModelReplica {
           `round ${result.round} gives model root ${root.slice(0, 16)} here, but the validators agreed on ${agreed.slice(0, 16)}`,
         );
       }
-      await model.save(this.#init.weightsPath, result.round);
+      await model.save(this.#init.weights.path, result.round);
       log.info({ round: result.round, modelRoot: root, submissions: accepted.length }, 'weights updated');
     } else {
       this.#round = result.round;
@@ -230,9 +201,21 @@ export class ModelReplica {
 
   /** The weights as a blob that others can fetch: stored and announced. Returns its CID. */
   async publish({ signal }: { signal: AbortSignal }): Promise<string> {
-    const { blobs, announcer, model } = this.#components;
-    const cid = await blobs.store.put(await model.weights(), { signal });
-    announcer.announce(cid);
-    return cid;
+    return await this.#inTurn(async () => {
+      const { blobs, announcer, model } = this.#components;
+      const { weights } = this.#init;
+      if (this.#round === null || this.#root === null) throw new DivergedError('there are no weights to publish');
+      // A round without accepted submissions is not saved, and the initial weights are not.
+      if (!(await holdsWeights(weights, this.#root))) await model.save(weights.path, this.#round, { signal });
+      const cid = await blobs.store.put(checkpointPieces(weights, this.#root), { signal });
+      announcer.announce(cid);
+      return cid;
+    });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.catch(() => {});
+    return turn;
   }
 }

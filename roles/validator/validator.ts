@@ -222,7 +222,11 @@ export class Validator {
         heldOutSequences: draw.filter(({ source }) => source === 'heldOut').length,
         submissions: fetched.flatMap((submission) => (submission === undefined ? [] : [submission])),
       },
-      { signal },
+      {
+        signal,
+        onPart: ({ done, parts }) =>
+          this.#show(`round ${round}: scoring ${revealed.length} submissions, ${Math.floor((100 * done) / parts)} %`),
+      },
     );
     const verdictOf = new Map<AccountId, Verdict>();
     let next = 0;
