@@ -4,10 +4,11 @@ Reads one JSON request per line from standard input and answers each with one JS
 this file is the other end. Needs PyTorch 1.13 or later and nothing else (Debian: python3-torch). Nothing is shared with
 kernels/ but the architecture and the order of the tensors.
 
-start     threads, preset, batch, context, weights (path of raw float32 in canonical order, or null for random ones)
-          -> parameters, version
+start     threads, preset, batch, context, weights (path of raw float32 in canonical order, or null for random ones),
+          dtype 'float32'|'float64' (of weights and arithmetic) -> parameters, version
 step      tokens (batch x (context + 1) ids), precision 'fp32'|'bf16', checkpoint, learning_rate (null: no optimizer)
           -> loss, seconds
+gradient  tokens, precision, path (the gradient is written there, as raw float32 in canonical order) -> loss
 losses    tokens (any number of sequences) -> losses (mean of each sequence, nats)
 """
 
@@ -22,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Alice:
-    def __init__(self, preset, batch, context, weights):
+    def __init__(self, preset, batch, context, weights, dtype):
         self.preset, self.batch, self.context = preset, batch, context
         hidden, ffn, vocabulary = preset["hidden"], preset["ffn"], preset["vocabulary"]
         self.width = hidden // preset["queryHeads"]
@@ -49,9 +50,9 @@ class Alice:
         for name, shape in shapes:
             length = math.prod(shape)
             if flat is not None:
-                tensor = flat[offset : offset + length].reshape(shape).clone()
+                tensor = flat[offset : offset + length].reshape(shape).to(dtype, copy=True)
             else:
-                tensor = torch.ones(shape) if len(shape) == 1 else torch.randn(shape) * 0.02
+                tensor = (torch.ones(shape) if len(shape) == 1 else torch.randn(shape) * 0.02).to(dtype)
             self.parameters[name] = tensor.requires_grad_()
             offset += length
         self.blocks = [
@@ -60,8 +61,8 @@ class Alice:
         half = self.width // 2
         frequencies = preset["ropeTheta"] ** (-torch.arange(half, dtype=torch.float64) / half)
         angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)
-        self.cosine, self.sine = angles.cos().float(), angles.sin().float()
-        self.mask = torch.full((context, context), -math.inf).triu(1)
+        self.cosine, self.sine = angles.cos().to(dtype), angles.sin().to(dtype)
+        self.mask = torch.full((context, context), -math.inf, dtype=dtype).triu(1)
 
     def rms_norm(self, x, weight):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.preset["normEpsilon"]) * weight
@@ -96,14 +97,17 @@ class Alice:
             x = checkpoint(self.block, x, weight) if recompute else self.block(x, weight)
         head = self.parameters["embedding" if self.preset["tied"] else "head"]
         logits = F.linear(self.rms_norm(x, self.parameters["norm"]), head)
-        losses = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        # What autocast leaves in bf16 is summed in float32.
+        exact = logits if logits.dtype == torch.float64 else logits.float()
+        losses = F.cross_entropy(exact.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
         return losses.view(tokens.shape[0], -1)
 
 
 class Trainer:
     def __init__(self, request):
         torch.set_num_threads(request["threads"])
-        self.model = Alice(request["preset"], request["batch"], request["context"], request["weights"])
+        dtype = getattr(torch, request["dtype"])
+        self.model = Alice(request["preset"], request["batch"], request["context"], request["weights"], dtype)
         tensors = self.model.parameters.values()
         # Norms do not decay, as in kernels/train/adamw.ts; foreach is the fastest form that a CPU has.
         groups = [
@@ -115,13 +119,24 @@ class Trainer:
     def sequences(self, request):
         return torch.tensor(request["tokens"]).view(-1, self.model.context + 1)
 
+    def backward(self, tokens, precision, recompute):
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            loss = self.model.cross_entropy(tokens, recompute).mean()
+        loss.backward()
+        return loss
+
+    def gradient(self, request):
+        loss = self.backward(self.sequences(request), request["precision"], False)
+        with open(request["path"], "wb") as file:
+            for tensor in self.model.parameters.values():
+                file.write(tensor.grad.float().numpy().tobytes())
+        return {"loss": loss.item()}
+
     def step(self, request):
         tokens = self.sequences(request)
         began = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=request["precision"] == "bf16"):
-            loss = self.model.cross_entropy(tokens, request["checkpoint"]).mean()
-        loss.backward()
+        loss = self.backward(tokens, request["precision"], request["checkpoint"])
         if request["learning_rate"] is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = request["learning_rate"]
@@ -147,7 +162,7 @@ def main():
                 "version": torch.__version__,
             }
         else:
-            answer = getattr(trainer, {"step": "step", "losses": "losses"}[kind])(request)
+            answer = {"step": trainer.step, "gradient": trainer.gradient, "losses": trainer.losses}[kind](request)
         print(json.dumps(answer), flush=True)
 
 

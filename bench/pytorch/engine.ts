@@ -14,6 +14,8 @@ export interface PyTorchOptions {
   readonly context: number;
   /** Raw float32 file of the weights in canonical order. Default: random ones. */
   readonly weightsPath?: string;
+  /** Of weights and arithmetic: `float64` is a reference for float32. Default `float32`. */
+  readonly dtype?: 'float32' | 'float64';
 }
 
 /** How a step is taken. */
@@ -67,8 +69,8 @@ export class PyTorchEngine {
   /** Starts the process. Throws {@link PyTorchError}. */
   static async start(python: string, options: PyTorchOptions): Promise<PyTorchEngine> {
     const engine = new PyTorchEngine(python);
-    const { preset, threads, batch, context, weightsPath = null } = options;
-    const request = { kind: 'start', preset, threads, batch, context, weights: weightsPath };
+    const { preset, threads, batch, context, weightsPath = null, dtype = 'float32' } = options;
+    const request = { kind: 'start', preset, threads, batch, context, weights: weightsPath, dtype };
     engine.version = (await engine.#ask<{ version: string }>(request)).version;
     return engine;
   }
@@ -83,6 +85,11 @@ export class PyTorchEngine {
       checkpoint,
       learning_rate: learningRate,
     });
+  }
+
+  /** Loss of `batch x (context + 1)` tokens; their gradient is written to `path`, raw float32 in canonical order. */
+  async gradient(tokens: Int32Array, precision: PyTorchStep['precision'], path: string): Promise<number> {
+    return (await this.#ask<{ loss: number }>({ kind: 'gradient', tokens: [...tokens], precision, path })).loss;
   }
 
   /** Mean loss of each sequence, nats. Throws {@link PyTorchError}. */

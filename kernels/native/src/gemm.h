@@ -221,18 +221,19 @@ std::pair<Packed<T>, Packed<T>> packBoth(Pool& pool, Buffer<T>& leftBuffer, cons
   return {a, b};
 }
 
-// Most of the reduced dimension in one go: a panel of B then stays near the core. Whole runs
-// of words.
-constexpr int64_t kReducedBlock = 1024;
+// Most of the reduced dimension in one go: a panel of B then stays near the core. Whole runs of words. Short sums are also
+// the more exact ones, which float32 is for.
+template <class T>
+constexpr int64_t kReducedBlock = Packing<T>::depth == 1 ? 128 : 1024;
 
 // C [rows, columns] = A B or C += A B, by one thread. The order of additions depends on `reduced` alone.
 template <class T>
 void multiply(Packed<T> a, Packed<T> b, int64_t rows, int64_t columns, int64_t reduced, float* c, int64_t stride,
               bool accumulate) {
-  static_assert(kReducedBlock % (Packing<T>::depth * Packing<T>::run) == 0, "runs are not cut");
+  static_assert(kReducedBlock<T> % (Packing<T>::depth * Packing<T>::run) == 0, "runs are not cut");
   [[maybe_unused]] const Multiplying<T> state;
-  for (int64_t start = 0; start < reduced; start += kReducedBlock) {
-    const int64_t steps = stepsOf<T>(std::min(kReducedBlock, reduced - start));
+  for (int64_t start = 0; start < reduced; start += kReducedBlock<T>) {
+    const int64_t steps = stepsOf<T>(std::min(kReducedBlock<T>, reduced - start));
     const bool add = accumulate || start > 0;
     for (int64_t column = 0; column < columns; column += kTileColumns) {
       const T* right = b.data + column / kTileColumns * b.stride + start * kTileColumns;
