@@ -67,10 +67,10 @@ export class StreamedScorer {
   ): Promise<VariantLosses> {
     const layers = new StreamedLayers(this.#preset, this.#store, this.#programs, this.#memories);
     try {
-      const rowLosses = await variantPass(layers, passes, variants, options);
-      const [base, ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, this.context));
-      if (base === undefined || !base.every(Number.isFinite)) throw await nonFiniteLoss(this.#store, this.#memories[0]);
-      return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
+      const shape = { batch: this.#batch, context: this.context };
+      const losses = await tensorVariantLosses(layers, shape, tokens, variants, options);
+      if (!losses.base.every(Number.isFinite)) throw await storedNonFiniteLoss(this.#store, this.#memories[0]);
+      return losses;
     } finally {
       await layers.close();
     }
