@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "model.h"
 #include "optimizer.h"
@@ -17,11 +18,20 @@ namespace {
 #error "build.ts names the instruction set"
 #endif
 
-constexpr napi_type_tag kEngineTag = {0x6d1c35e0b2f94a07, 0x9a4e17c8d05bf263};
+// FNV-1a.
+constexpr uint64_t hashOf(const char* text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (; *text != 0; text++) hash = (hash ^ uint8_t(*text)) * 0x100000001b3;
+  return hash;
+}
+// An engine belongs to the library that made it.
+constexpr napi_type_tag kEngineTag = {0x6d1c35e0b2f94a07, hashOf(ALICE_ISA)};
 
 // A dimension that is larger than any preset's and small enough that products of three fit 63 bits.
 constexpr int64_t kMaxDimension = int64_t(1) << 24;
 constexpr int64_t kMaxParameters = int64_t(1) << 40;
+// The angles of all positions of a head are computed when an engine is made.
+constexpr int64_t kMaxAngles = int64_t(1) << 26;
 
 struct Engine {
   Shape shape;
@@ -92,7 +102,8 @@ struct Span {
 template <class T>
 Span<T> typedArray(napi_env env, napi_value value, napi_typedarray_type expected, const char* name) {
   bool is = false;
-  napi_typedarray_type type = expected;
+  // Node leaves it as it is for kinds of arrays that it does not know.
+  napi_typedarray_type type = napi_typedarray_type(-1);
   void* data = nullptr;
   size_t length = 0;
   if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
@@ -142,6 +153,7 @@ Shape shapeOf(napi_env env, napi_value o) {
   // Products of three dimensions stay within 63 bits when each of two does within 40.
   for (const int64_t other : {s.hidden, s.ffn, s.vocabulary, s.context})
     if (other * s.hidden > kMaxParameters) throw std::invalid_argument("the shape is too large");
+  if (s.context * (s.hidden / s.queryHeads) > kMaxAngles) throw std::invalid_argument("the shape is too large");
   if (s.batch * s.context > kMaxDimension || s.batch * s.context * std::max(s.ffn, s.hidden) > kMaxParameters)
     throw std::invalid_argument("the batch is too large");
   if (Layout(s).length > kMaxParameters) throw std::invalid_argument("the shape is too large");
@@ -259,18 +271,19 @@ napi_value squares(napi_env env, napi_callback_info info) {
 // (engine, weights, gradient, mean, square, constants)
 napi_value step(napi_env env, napi_callback_info info) {
   const Arguments<6> arguments(env, info);
+  const napi_value o = arguments[5];
+  checkObject(env, o);
+  // First, as a getter may do anything: close the engine, or take an array's memory away.
+  const auto constant = [&](const char* name) { return float(property(env, o, name)); };
+  const AdamWConstants constants{constant("beta1"),          constant("beta2"),           constant("epsilon"),
+                                 constant("clip"),           constant("meanCorrection"), constant("squareCorrection"),
+                                 constant("keep")};
   Engine& engine = engineOf(env, arguments[0]);
   const auto weights = typedArray<float>(env, arguments[1], napi_float32_array, "weights");
   const int64_t length = int64_t(weights.length);
   const auto gradient = floats(env, arguments[2], length, "gradient");
   const auto mean = floats(env, arguments[3], length, "mean");
   const auto square = floats(env, arguments[4], length, "square");
-  const napi_value o = arguments[5];
-  checkObject(env, o);
-  const auto constant = [&](const char* name) { return float(property(env, o, name)); };
-  const AdamWConstants constants{constant("beta1"),          constant("beta2"),           constant("epsilon"),
-                                 constant("clip"),           constant("meanCorrection"), constant("squareCorrection"),
-                                 constant("keep")};
   adamW(engine.pool, weights.data, gradient.data, mean.data, square.data, length, constants);
   return nullptr;
 }
@@ -300,6 +313,8 @@ napi_value guarded(napi_env env, napi_callback_info info) {
     return Function(env, info);
   } catch (const std::bad_alloc&) {
     return fail("not enough memory", "ERR_NATIVE_MEMORY");
+  } catch (const std::system_error& error) {
+    return fail((std::string("no thread can be started: ") + error.what()).c_str(), "ERR_NATIVE_MEMORY");
   } catch (const std::exception& error) {
     return fail(error.what(), "ERR_NATIVE_ARGUMENT");
   }

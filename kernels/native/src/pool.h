@@ -15,20 +15,17 @@ namespace alice {
 
 class Pool {
  public:
-  // `threads` counts the caller of `run`.
+  // `threads` counts the caller of `run`. Throws std::system_error when the system has no thread left.
   explicit Pool(int threads) {
-    for (int i = 1; i < threads; i++) helpers_.emplace_back([this, i] { help(i); });
+    try {
+      for (int i = 1; i < threads; i++) helpers_.emplace_back([this, i] { help(i); });
+    } catch (...) {
+      end();
+      throw;
+    }
   }
 
-  ~Pool() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      ending_ = true;
-      generation_.fetch_add(1);
-    }
-    wake_.notify_all();
-    for (auto& helper : helpers_) helper.join();
-  }
+  ~Pool() { end(); }
 
   int threads() const { return int(helpers_.size()) + 1; }
 
@@ -49,14 +46,36 @@ class Pool {
     }
     wake_.notify_all();
     work(0);
-    for (int spins = 0; running_.load() > 0; spins++)
-      if (spins > kSpins) std::this_thread::yield();
+    await(done_, [&] { return running_.load() == 0; });
     if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
  private:
-  // Long enough for the gaps between loops of one pass, short enough not to starve others on a busy machine.
-  static constexpr int kSpins = 20000;
+#ifndef ALICE_SPINS
+#define ALICE_SPINS 20000
+#endif
+  static constexpr int kSpins = ALICE_SPINS;
+
+  // Looks for a while, then sleeps until told.
+  template <class Condition>
+  void await(std::condition_variable& told, const Condition& condition) {
+    for (int spins = 0; spins < kSpins; spins++) {
+      if (condition()) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    told.wait(lock, condition);
+  }
+
+  void end() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ending_ = true;
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& helper : helpers_) helper.join();
+  }
 
   void work(int thread) {
     try {
@@ -70,27 +89,28 @@ class Pool {
   void help(int thread) {
     uint64_t seen = 0;
     for (;;) {
-      for (int spins = 0; generation_.load() == seen && spins < kSpins; spins++) pause();
-      if (generation_.load() == seen) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load() != seen; });
-      }
+      await(wake_, [&] { return generation_.load() != seen; });
       seen = generation_.load();
       if (ending_) return;
       work(thread);
-      running_.fetch_sub(1);
+      if (running_.fetch_sub(1) > 1) continue;
+      // Under the lock, or the caller could look before and sleep after.
+      { std::lock_guard<std::mutex> lock(mutex_); }
+      done_.notify_one();
     }
   }
 
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
   }
 
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, done_;
   std::atomic<uint64_t> generation_{0};
   bool ending_ = false;
   const std::function<void(int64_t, int)>* body_ = nullptr;
