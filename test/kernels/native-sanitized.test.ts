@@ -49,11 +49,13 @@ else {
       };
       const bare = await run('native.test.ts', [], environment);
       assert.match(bare.output, /ASan runtime does not come first/, 'the libraries are not instrumented');
-      const results = await Promise.all(
-        ['native.test.ts', 'native-compliance.test.ts'].map((file) =>
-          run(file, [], { ...environment, LD_PRELOAD: preload }),
-        ),
-      );
+      const sanitized = { ...environment, LD_PRELOAD: preload };
+      const suites = ['native.test.ts', 'native-boundary.test.ts', 'native-compliance.test.ts'];
+      const [fuzzed, ...results] = await Promise.all([
+        run('../../tools/fuzz/fuzz.ts', ['native', '--inputs', '3000', '--threads', '1'], sanitized),
+        ...suites.map((file) => run(file, [], sanitized)),
+      ]);
+      assert.is(fuzzed.code, 0, fuzzed.output);
       for (const { code, output } of results) {
         assert.is(code, 0, output);
         const [, total, passed] = /Total: +(\d+)\s+Passed: +(\d+)\s/.exec(output) ?? [];
