@@ -30,7 +30,7 @@ class Pool {
   int threads() const { return int(helpers_.size()) + 1; }
 
   // Calls `body(task, thread)` for each task in [0, tasks), and returns when all are done. One caller at a time. Throws
-  // what a task throws.
+  // what a task throws. Waits for tasks that were begun, not for threads: on a busy machine one may be long in coming.
   void run(int64_t tasks, const std::function<void(int64_t, int)>& body) {
     if (helpers_.empty() || tasks <= 1) {
       for (int64_t task = 0; task < tasks; task++) body(task, 0);
@@ -38,15 +38,14 @@ class Pool {
     }
     body_ = &body;
     tasks_ = tasks;
-    next_.store(0);
-    running_.store(int(helpers_.size()));
+    pending_.store(tasks);
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      generation_.fetch_add(1);
+      open_.store((uint64_t(++loops_) << 32) + uint64_t(tasks));
     }
     wake_.notify_all();
     work(0);
-    await(done_, [&] { return running_.load() == 0; });
+    await(done_, [&] { return pending_.load() == 0; });
     if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
@@ -70,33 +69,39 @@ class Pool {
   void end() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      ending_ = true;
-      generation_.fetch_add(1);
+      ending_.store(true);
     }
     wake_.notify_all();
     for (auto& helper : helpers_) helper.join();
   }
 
+  static bool any(uint64_t open) { return uint32_t(open) > 0; }
+
+  // Takes tasks while there are any. Until what was taken is done the caller of `run` waits: its loop cannot change.
   void work(int thread) {
-    try {
-      for (int64_t task; (task = next_.fetch_add(1)) < tasks_;) (*body_)(task, thread);
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      failure_ = std::current_exception();
+    int64_t done = 0;
+    for (uint64_t open = open_.load(); any(open);) {
+      if (!open_.compare_exchange_weak(open, open - 1)) continue;
+      try {
+        (*body_)(tasks_ - int64_t(uint32_t(open)), thread);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        failure_ = std::current_exception();
+      }
+      done++;
+      open = open_.load();
     }
+    if (done == 0 || pending_.fetch_sub(done) > done || thread == 0) return;
+    // Under the lock, or the caller could look before and sleep after.
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    done_.notify_one();
   }
 
   void help(int thread) {
-    uint64_t seen = 0;
     for (;;) {
-      await(wake_, [&] { return generation_.load() != seen; });
-      seen = generation_.load();
-      if (ending_) return;
+      await(wake_, [&] { return any(open_.load()) || ending_.load(); });
+      if (ending_.load()) return;
       work(thread);
-      if (running_.fetch_sub(1) > 1) continue;
-      // Under the lock, or the caller could look before and sleep after.
-      { std::lock_guard<std::mutex> lock(mutex_); }
-      done_.notify_one();
     }
   }
 
@@ -111,12 +116,14 @@ class Pool {
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
-  std::atomic<uint64_t> generation_{0};
-  bool ending_ = false;
+  std::atomic<bool> ending_{false};
+  // Of the current loop: its number, so that none is taken for another, and below that how many tasks nobody took yet.
+  std::atomic<uint64_t> open_{0};
+  uint32_t loops_ = 0;
+  // Tasks that are not done.
+  std::atomic<int64_t> pending_{0};
   const std::function<void(int64_t, int)>* body_ = nullptr;
   int64_t tasks_ = 0;
-  std::atomic<int64_t> next_{0};
-  std::atomic<int> running_{0};
   std::exception_ptr failure_;
 };
 
