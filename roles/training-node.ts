@@ -3,8 +3,9 @@
  * in step with the ledger, and the corpus.
  */
 import { availableParallelism } from 'node:os';
-import { chooseDevice } from '../kernels/engine/device/choose.ts';
-import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
+import type { BackendChoice, PrecisionChoice } from '../kernels/engine/backend.ts';
+import { chooseEngine } from '../kernels/engine/choose-engine.ts';
+import type { DeviceChoice } from '../kernels/engine/device/device.ts';
 import { formatSize, type MemoryMode, parseSize } from '../kernels/engine/memory-plan.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
 import { parameterCount, tensorLayout } from '../kernels/model/layout.ts';
@@ -18,6 +19,7 @@ import { ModelReplica } from './replica/model-replica.ts';
 export interface TrainingNodeOptions extends NodeOptions {
   /** How the model is run. */
   readonly engine: {
+    readonly backend: BackendChoice;
     readonly device: DeviceChoice;
     /** Of training. */
     readonly precision: PrecisionChoice;
@@ -59,7 +61,7 @@ export class TrainingNode {
 
   /**
    * Starts the node and the model, and loads the weights. Throws InvalidPresetError, DeviceUnavailableError,
-   * InvalidSizeError, ModelJobError, what the node throws.
+   * BackendUnavailableError, InvalidSizeError, ModelJobError, what the node throws.
    */
   static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
     const { genesis } = options.networkFile;
@@ -68,20 +70,21 @@ export class TrainingNode {
     const layout = tensorLayout(preset);
     const { maxBytes: maxSubmissionBytes } = updateLimits(layout, recipe);
     const threads = options.engine.threads || availableParallelism();
-    const { device, precision, message } = await chooseDevice({ ...options.engine, threads });
-    options.log.info({ device, precision }, message);
+    const { message, ...engine } = await chooseEngine({ ...options.engine, threads });
+    options.log.info({ ...engine, threads }, message);
     await using cleanup = new AsyncDisposableStack();
     const node = await AliceNode.start(options);
     cleanup.defer(() => node.stop());
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
     const streamFolder = options.folder.join('streaming');
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, streamFolder });
+    const model = await ModelClient.start({ preset, recipe, threads, ...engine, ...memoryBytes, streamFolder });
     cleanup.defer(() => model.close());
-    const { mode, bytes } = model.memory;
+    const { backend, mode, bytes } = model.memory;
+    const instead = backend === engine.backend ? '' : ' by onnxruntime in fp32';
     options.log.info(
-      { mode, bytes: Math.round(bytes) },
-      `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
+      { backend, mode, bytes: Math.round(bytes) },
+      `the model runs with ${MEMORY_MODES[mode]}${instead}, in about ${formatSize(bytes)}`,
     );
     const weights = {
       path: options.folder.join('weights.bin'),

@@ -64,7 +64,7 @@ test('the fastest mode that fits is chosen', () => {
     bytes.toSorted((a, b) => b - a),
   );
   for (const [i, mode] of modes.entries()) {
-    assert.equal(planMemory(request, bytes[i]), { mode, bytes: bytes[i] });
+    assert.equal(planMemory(request, bytes[i]), { backend: 'onnx', mode, bytes: bytes[i] });
     if (i > 0) assert.is(planMemory(request, bytes[i - 1]! - 1).mode, mode);
   }
   assert.is(planMemory(request, undefined).mode, 'whole');
