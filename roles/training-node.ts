@@ -12,6 +12,7 @@ import { parameterCount, tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
 import { presetHash } from '../kernels/model/preset-hash.ts';
 import { ModelClient } from '../kernels/session/model-client.ts';
+import type { Call } from '../node/chain/transaction.ts';
 import { AliceNode, type NodeOptions } from '../node/node.ts';
 import { CorpusSource } from './replica/corpus-source.ts';
 import { ModelReplica } from './replica/model-replica.ts';
@@ -106,6 +107,23 @@ export class TrainingNode {
     const corpus = new CorpusSource({ genesis, blobs: node.blobs, announcer: node.announcer });
     cleanup.move();
     return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });
+  }
+
+  /** What the duty of either role works with; it logs under `name`. */
+  components({ networkFile, identity, log }: TrainingNodeOptions, name: string) {
+    const { node, replica, corpus, model } = this;
+    return {
+      genesis: networkFile.genesis,
+      account: identity.account,
+      ledger: node.blockchain,
+      replica,
+      corpus,
+      model,
+      blobs: node.blobs,
+      announcer: node.announcer,
+      send: (call: Call, options: { signal: AbortSignal }) => node.send(call, options),
+      log: log.child(name),
+    };
   }
 
   async stop(): Promise<void> {
