@@ -4,6 +4,9 @@ import { headWidth, type Preset } from '../model/preset.ts';
 /** Enough for 1,300 rows of 50,257 columns in bf16: the head's weights and gradients are gone through once a pass. */
 export const HEAD_BYTES = 2 ** 27;
 
+/** Threads' stripes of attention and of logits, tables of angles. */
+const STRIPES_BYTES = 16e6;
+
 /** Columns of queries, keys and values side by side. */
 const queryKeyValueWidth = (preset: Preset): number => preset.hidden + 2 * preset.keyValueHeads * headWidth(preset);
 
@@ -25,5 +28,5 @@ export function nativeWorkBytes(preset: Preset, batch: number, context: number):
   const packed = 4 * (rows * (widest + hidden) + hidden * Math.max(widest, 2 * hidden));
   // Probabilities of some rows, those rows and the head's columns packed, for training.
   const head = Math.min(HEAD_BYTES, 4 * rows * vocabulary) + 4 * hidden * (2 * rows + Math.min(vocabulary, 2048));
-  return vectors + packed + head;
+  return vectors + packed + head + STRIPES_BYTES;
 }
