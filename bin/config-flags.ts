@@ -16,6 +16,7 @@ export interface ConfigFlags {
   apiPort?: string;
   threads?: string;
   device?: string;
+  backend?: string;
   precision?: string;
   memory?: string;
   logLevel?: string;
@@ -35,7 +36,8 @@ export function addConfigFlags(command: Command): Command {
     .option('--api-port <port>', 'port of the HTTP interface; 0 takes a free one')
     .option('--threads <n>', 'threads for training and scoring; 0 takes all cores')
     .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml; see "alice doctor"')
-    .option('--precision <precision>', 'of training: auto, fp32 or fp16')
+    .option('--backend <backend>', 'auto, native (C++ on the CPU) or onnx (onnxruntime); see "alice doctor"')
+    .option('--precision <precision>', 'of training: auto, fp32, bf16 (native backend) or fp16 (GPUs)')
     .option('--memory <size>', 'most memory for training and scoring, such as 6GiB (default: no limit)')
     .option('--log-level <level>', 'debug, info, warn, error or silent')
     .option('--log-format <format>', 'auto, json or pretty')
@@ -56,6 +58,7 @@ export function configFromFlags(flags: ConfigFlags): LoadedConfig {
       'api.host': flags.apiHost,
       'api.port': flags.apiPort,
       'engine.threads': flags.threads,
+      'engine.backend': flags.backend,
       'engine.device': flags.device,
       'engine.precision': flags.precision,
       'engine.memory': flags.memory,

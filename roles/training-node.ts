@@ -3,14 +3,16 @@
  * in step with the ledger, and the corpus.
  */
 import { availableParallelism } from 'node:os';
-import { chooseDevice } from '../kernels/engine/device/choose.ts';
-import type { DeviceChoice, PrecisionChoice } from '../kernels/engine/device/device.ts';
+import type { BackendChoice, PrecisionChoice } from '../kernels/engine/backend.ts';
+import { chooseEngine } from '../kernels/engine/choose-engine.ts';
+import type { DeviceChoice } from '../kernels/engine/device/device.ts';
 import { formatSize, type MemoryMode, parseSize } from '../kernels/engine/memory-plan.ts';
 import { updateLimits } from '../kernels/gradient/agf1.ts';
 import { parameterCount, tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../kernels/model/preset.ts';
 import { presetHash } from '../kernels/model/preset-hash.ts';
 import { ModelClient } from '../kernels/session/model-client.ts';
+import type { Call } from '../node/chain/transaction.ts';
 import { AliceNode, type NodeOptions } from '../node/node.ts';
 import { CorpusSource } from './replica/corpus-source.ts';
 import { ModelReplica } from './replica/model-replica.ts';
@@ -18,6 +20,7 @@ import { ModelReplica } from './replica/model-replica.ts';
 export interface TrainingNodeOptions extends NodeOptions {
   /** How the model is run. */
   readonly engine: {
+    readonly backend: BackendChoice;
     readonly device: DeviceChoice;
     /** Of training. */
     readonly precision: PrecisionChoice;
@@ -59,7 +62,7 @@ export class TrainingNode {
 
   /**
    * Starts the node and the model, and loads the weights. Throws InvalidPresetError, DeviceUnavailableError,
-   * InvalidSizeError, ModelJobError, what the node throws.
+   * BackendUnavailableError, InvalidSizeError, ModelJobError, what the node throws.
    */
   static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
     const { genesis } = options.networkFile;
@@ -68,20 +71,21 @@ export class TrainingNode {
     const layout = tensorLayout(preset);
     const { maxBytes: maxSubmissionBytes } = updateLimits(layout, recipe);
     const threads = options.engine.threads || availableParallelism();
-    const { device, precision, message } = await chooseDevice({ ...options.engine, threads });
-    options.log.info({ device, precision }, message);
+    const { message, ...engine } = await chooseEngine({ ...options.engine, threads });
+    options.log.info({ ...engine, threads }, message);
     await using cleanup = new AsyncDisposableStack();
     const node = await AliceNode.start(options);
     cleanup.defer(() => node.stop());
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
     const streamFolder = options.folder.join('streaming');
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, streamFolder });
+    const model = await ModelClient.start({ preset, recipe, threads, ...engine, ...memoryBytes, streamFolder });
     cleanup.defer(() => model.close());
-    const { mode, bytes } = model.memory;
+    const { backend, mode, bytes } = model.memory;
+    const instead = backend === engine.backend ? '' : ' by onnxruntime in fp32';
     options.log.info(
-      { mode, bytes: Math.round(bytes) },
-      `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
+      { backend, mode, bytes: Math.round(bytes) },
+      `the model runs with ${MEMORY_MODES[mode]}${instead}, in about ${formatSize(bytes)}`,
     );
     const weights = {
       path: options.folder.join('weights.bin'),
@@ -103,6 +107,23 @@ export class TrainingNode {
     const corpus = new CorpusSource({ genesis, blobs: node.blobs, announcer: node.announcer });
     cleanup.move();
     return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });
+  }
+
+  /** What the duty of either role works with; it logs under `name`. */
+  components({ networkFile, identity, log }: TrainingNodeOptions, name: string) {
+    const { node, replica, corpus, model } = this;
+    return {
+      genesis: networkFile.genesis,
+      account: identity.account,
+      ledger: node.blockchain,
+      replica,
+      corpus,
+      model,
+      blobs: node.blobs,
+      announcer: node.announcer,
+      send: (call: Call, options: { signal: AbortSignal }) => node.send(call, options),
+      log: log.child(name),
+    };
   }
 
   async stop(): Promise<void> {

@@ -4,9 +4,11 @@ import { access, constants, mkdtemp, rmdir, stat, statfs } from 'node:fs/promise
 import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { type ChosenDevice, chooseDevice } from '../../kernels/engine/device/choose.ts';
+import { BackendUnavailableError } from '../../kernels/engine/backend.ts';
+import { type ChosenEngine, chooseEngine } from '../../kernels/engine/choose-engine.ts';
 import { DEVICES, type Device, DeviceUnavailableError } from '../../kernels/engine/device/device.ts';
 import { type DeviceProbe, probeDevice } from '../../kernels/engine/device/probe.ts';
+import { type NativeSupport, nativeSupport } from '../../kernels/native/support.ts';
 import { type ConfigFlags, configFromFlags } from '../config-flags.ts';
 import { CheckFailedError } from '../report-failure.ts';
 
@@ -70,6 +72,28 @@ function describeDevice(probe: DeviceProbe): Finding {
   return { name: device, ...needed, text: `works: ${figure(gflops)} GFLOP/s${half}${training}` };
 }
 
+/** The native backend beside onnxruntime on the CPU. */
+function describeNative(support: NativeSupport, cpu: DeviceProbe | undefined): Finding {
+  if (!support.usable) return { name: 'native', text: `not used: ${support.reason}` };
+  const sets = `works: ${support.instructionSet} (of ${support.instructionSets.join(', ')})`;
+  const measured = cpu?.works === true ? cpu.native : null;
+  if (measured === null) return { name: 'native', text: sets };
+  const half = measured.bf16 === null ? '' : `, ${figure(measured.bf16)} in bf16`;
+  return { name: 'native', text: `${sets}; trains alice-nano at ${figure(measured.fp32)} tokens/s in fp32${half}` };
+}
+
+function nativeRecord(support: NativeSupport, cpu: DeviceProbe | undefined): object {
+  if (!support.usable) return { works: false, reason: support.reason };
+  const measured = cpu?.works === true ? cpu.native : null;
+  return {
+    works: true,
+    instruction_set: support.instructionSet,
+    instruction_sets: support.instructionSets,
+    training_tokens_per_s: measured?.fp32 ?? null,
+    training_tokens_per_s_bf16: measured?.bf16 ?? null,
+  };
+}
+
 /** Where the text of a line begins, and where it ends. */
 const INDENT = 13;
 const LINE_WIDTH = 110;
@@ -103,7 +127,9 @@ function deviceRecord(probe: DeviceProbe): object {
   };
 }
 
-type DoctorFlags = Pick<ConfigFlags, 'dir' | 'config' | 'device' | 'precision' | 'threads'> & { json?: boolean };
+type DoctorFlags = Pick<ConfigFlags, 'dir' | 'config' | 'device' | 'backend' | 'precision' | 'threads'> & {
+  json?: boolean;
+};
 
 async function examine(flags: DoctorFlags): Promise<void> {
   const { config } = configFromFlags(flags);
@@ -134,20 +160,22 @@ async function examine(flags: DoctorFlags): Promise<void> {
     ...(enough ? {} : { remedy: `${gib(NEEDED_MEMORY_BYTES)} GiB are needed: end other programs` }),
   });
   report(folder);
+  const native = nativeSupport();
   const probes = new Map<Device, DeviceProbe>();
   // The CPU first: it is what everybody has.
   for (const device of DEVICES.toReversed()) {
     const probe = await probeDevice(device, { threads, training: true });
     probes.set(device, probe);
     report(describeDevice(probe));
+    if (device === 'cpu') report(describeNative(native, probe));
   }
   const known = async (device: Device): Promise<DeviceProbe> => probes.get(device) as DeviceProbe;
-  let chosen: ChosenDevice | undefined;
+  let chosen: ChosenEngine | undefined;
   try {
-    chosen = await chooseDevice({ ...config.engine, threads }, {}, known);
-    report({ name: 'uses', ok: true, text: `${chosen.device} in ${chosen.precision} (scoring always in fp32)` });
+    chosen = await chooseEngine({ ...config.engine, threads }, {}, { probe: known, native: () => native });
+    report({ name: 'uses', ok: true, text: chosen.message });
   } catch (error) {
-    if (!(error instanceof DeviceUnavailableError)) throw error;
+    if (!(error instanceof DeviceUnavailableError || error instanceof BackendUnavailableError)) throw error;
     report({ name: 'uses', ok: false, text: error.message });
   }
   const wrong = findings.filter(({ ok }) => ok === false).map(({ name }) => name);
@@ -165,6 +193,8 @@ async function examine(flags: DoctorFlags): Promise<void> {
       dir_writable: folder.freeBytes !== null,
       disk_free_bytes: folder.freeBytes,
       devices: [...probes.values()].map(deviceRecord),
+      native: nativeRecord(native, probes.get('cpu')),
+      backend: chosen?.backend ?? null,
       device: chosen?.device ?? null,
       precision: chosen?.precision ?? null,
     };
@@ -180,13 +210,15 @@ export function addDoctorCommand(program: Command): void {
     .option('--dir <folder>', 'data folder to check (default: alice-data)')
     .option('--config <file>', 'configuration file (default: alice.json in the data folder, if there is one)')
     .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml: it has to work')
-    .option('--precision <precision>', 'of training: auto, fp32 or fp16')
+    .option('--backend <backend>', 'auto, native or onnx: it has to work')
+    .option('--precision <precision>', 'of training: auto, fp32, bf16 or fp16')
     .option('--threads <n>', 'threads for the CPU; 0 takes all cores')
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
       `
-GFLOP/s: products of 512 x 512 matrices, with the copies to and from the device. Each device is tried in a process of its
+GFLOP/s: products of 512 x 512 matrices by onnxruntime, with the copies to and from the device; tokens/s: gradients of
+2 x 128 tokens, by onnxruntime in fp32 and by the native backend (docs/native.md). Each device is tried in a process of its
 own, so that a driver that crashes does no harm. Exit code 1 when something that is needed (marked !!) does not hold.`,
     )
     .action((flags: DoctorFlags) => examine(flags));

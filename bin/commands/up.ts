@@ -2,7 +2,8 @@
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { runLocalNetwork } from '../../bootstrap/local/run.ts';
-import { parseDeviceChoice, parsePrecisionChoice } from '../../kernels/engine/device/device.ts';
+import { parseBackendChoice, parsePrecisionChoice } from '../../kernels/engine/backend.ts';
+import { parseDeviceChoice } from '../../kernels/engine/device/device.ts';
 import { collect, wholeNumber } from '../arguments.ts';
 import { CheckFailedError } from '../report-failure.ts';
 
@@ -14,6 +15,7 @@ interface UpOptions {
   validators?: number;
   miners: number;
   device: string;
+  backend: string;
   precision: string;
   dir: string;
   seed?: number;
@@ -38,7 +40,8 @@ export function addUpCommand(program: Command): void {
     .option('--validators <n>', 'number of validators (default: 4)', wholeNumber(1, 64))
     .option('--miners <n>', 'number of miners; more can join by hand', wholeNumber(0, 64), 3)
     .option('--device <device>', 'auto, cpu, cuda, webgpu, directml or coreml; see "alice doctor"', 'auto')
-    .option('--precision <precision>', 'of training: auto, fp32 or fp16', 'auto')
+    .option('--backend <backend>', 'auto, native (C++ on the CPU) or onnx (onnxruntime)', 'auto')
+    .option('--precision <precision>', 'of training: auto, fp32, bf16 (native backend) or fp16 (GPUs)', 'auto')
     .option('--dir <folder>', 'where keys, shards, blocks and weights live', 'alice-data')
     .option(
       '--seed <n>',
@@ -66,6 +69,7 @@ Logs of each process: <dir>/<name>/output.log`,
         validators: options.validators,
         miners: options.miners,
         device: parseDeviceChoice(options.device),
+        backend: parseBackendChoice(options.backend),
         precision: parsePrecisionChoice(options.precision),
         seed: options.seed,
         trainSeconds: options.trainSeconds,

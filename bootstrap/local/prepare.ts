@@ -289,7 +289,9 @@ function members(
       ...['--listen', '/ip4/127.0.0.1/tcp/0'],
       // Several members share the cores: one thread each.
       ...['--threads', '1'],
-      ...(role === 'bootstrap' ? [] : ['--device', options.device, '--precision', options.precision]),
+      ...(role === 'bootstrap'
+        ? []
+        : ['--device', options.device, '--backend', options.backend, '--precision', options.precision]),
       ...more,
     ],
   });

@@ -2,8 +2,9 @@
  * `alice up`: prepares a local network, runs it for a number of rounds or until Ctrl-C, and sums up.
  */
 import { join } from 'node:path';
-import { chooseDevice } from '../../kernels/engine/device/choose.ts';
-import type { DeviceChoice, PrecisionChoice } from '../../kernels/engine/device/device.ts';
+import type { BackendChoice, PrecisionChoice } from '../../kernels/engine/backend.ts';
+import { chooseEngine } from '../../kernels/engine/choose-engine.ts';
+import type { DeviceChoice } from '../../kernels/engine/device/device.ts';
 import { askNode, findEndpoints, NodeUnreachableError } from '../../node/api/client.ts';
 import type { AccountStatus } from '../../node/api/server.ts';
 import type { NodeStatus } from '../../node/api/status.ts';
@@ -29,6 +30,7 @@ export interface LocalRunOptions {
   readonly miners: number;
   /** Where the members compute, and how they train. */
   readonly device: DeviceChoice;
+  readonly backend: BackendChoice;
   readonly precision: PrecisionChoice;
   readonly fresh: boolean;
   readonly assumeYes: boolean;
@@ -83,7 +85,7 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
   const supervisor = new Supervisor();
   try {
     // Once for all members. Each has one thread, which is what a GPU has to beat.
-    const chosen = await chooseDevice({ ...options, threads: 1 }, { signal: stopping.signal });
+    const chosen = await chooseEngine({ ...options, threads: 1 }, { signal: stopping.signal });
     say(chosen.message);
     const network = await prepareLocalNetwork({ ...options, ...chosen }, { say, signal: stopping.signal });
     say(

@@ -1,6 +1,7 @@
 /** What training and scoring need of a device: the loss of token sequences, and its gradient. */
 import type { TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
+import type { WeightUpdate } from '../train/adamw.ts';
 import type { SparseDelta } from './sparse-delta.ts';
 
 /** Options of everything that takes long. */
@@ -58,6 +59,8 @@ export interface Engine {
    * an optimizer steps and how a candidate update is tried and taken back.
    */
   readonly weights: Float32Array<ArrayBuffer>;
+  /** AdamW's step by the engine's own threads, for `new AdamW(layout, update)`, where there is a faster one than the default. */
+  readonly updateWeights?: WeightUpdate;
   /** Copies parameters in. Throws {@link WeightsLengthError} for another model's. */
   loadWeights(weights: Float32Array): void;
   /**

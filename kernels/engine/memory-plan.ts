@@ -5,6 +5,8 @@
 import { headChunkRows } from '../model/head.ts';
 import { parameterCount } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
+import { nativeActivationBytes, nativeWorkBytes } from '../native/native-memory.ts';
+import type { Backend } from './backend.ts';
 import { MAX_HEAD_TILE_BYTES } from './head-programs.ts';
 import { activationBytes, MAX_HEAD_ROWS, WHOLE_ACTIVATION_BYTES } from './onnx-engine.ts';
 import { type StreamedShape, streamedBuffers } from './streamed-memory.ts';
@@ -12,9 +14,14 @@ import { type StreamedShape, streamedBuffers } from './streamed-memory.ts';
 /** Ways of running a model, from fast to small. `streamed-no-prefetch` reads weights only when they are needed. */
 export type MemoryMode = 'whole' | 'blocks' | 'streamed' | 'streamed-no-prefetch';
 
+/** Ways with the weights in memory. */
+export const RESIDENT_MODES: readonly MemoryMode[] = ['whole', 'blocks'];
+
 /** What is to run. */
 export interface MemoryRequest {
   readonly preset: Preset;
+  /** What computes. Default `onnx`; what is streamed from disk always is. */
+  readonly backend?: Backend;
   /** Sequences in one pass. */
   readonly batch: number;
   /** Tokens per sequence. */
@@ -37,6 +44,7 @@ export const TRAINING_VECTORS = 6;
 
 /** A mode and what it takes. */
 export interface MemoryPlan {
+  readonly backend: Backend;
   readonly mode: MemoryMode;
   /** Estimated peak of the process. */
   readonly bytes: number;
@@ -136,6 +144,13 @@ export function estimateMemory(request: MemoryRequest, mode: MemoryMode): number
     return BASE_BYTES + SLACK * (4 * held + copies + Math.max(...works) + besideStreamedBytes);
   }
   const model = 4 * parameterCount(preset);
+  if (request.backend === 'native') {
+    const kept =
+      mode === 'whole'
+        ? nativeActivationBytes(preset, batch, context)
+        : nativeActivationBytes({ ...preset, layers: 1 }, batch, context) + 4 * rows * preset.hidden * preset.layers;
+    return BASE_BYTES + SLACK * ((residentVectors + 2) * model + kept + nativeWorkBytes(preset, batch, context));
+  }
   const vectors = residentVectors + 2 + (passes > 1 ? 1 : 0);
   // Resident sessions have arenas, which keep what they once had.
   const work = works.reduce((sum, bytes) => sum + bytes, 0);
@@ -181,10 +196,15 @@ export function planMemory(
   modes: readonly MemoryMode[] = ['whole', 'blocks', 'streamed', 'streamed-no-prefetch'],
 ): MemoryPlan {
   const { preset, batch, context } = request;
-  const keepsActivations = activationBytes(preset, batch, context) <= WHOLE_ACTIVATION_BYTES;
+  const activations = request.backend === 'native' ? nativeActivationBytes : activationBytes;
+  const keepsActivations = activations(preset, batch, context) <= WHOLE_ACTIVATION_BYTES;
   const plans = modes
     .filter((mode) => mode !== 'whole' || keepsActivations)
-    .map((mode) => ({ mode, bytes: estimateMemory(request, mode) }));
+    .map((mode) => ({
+      backend: RESIDENT_MODES.includes(mode) ? (request.backend ?? 'onnx') : 'onnx',
+      mode,
+      bytes: estimateMemory(request, mode),
+    }));
   const [fastest] = plans;
   if (fastest === undefined) throw new RangeError('no modes to choose from');
   if (budgetBytes === undefined) return fastest;

@@ -98,8 +98,8 @@ export class Session {
           session: {
             // Waiting threads sleep: several processes share few cores.
             intra_op: { allow_spinning: '0' },
-            // Denormal numbers are many times slower and never matter here.
-            set_denormal_as_zero: '1',
+            // Never set_denormal_as_zero: it flushes them in this thread's other arithmetic, too, for as long as the thread
+            // lives, and with that in the aggregates and roots on which everybody has to agree.
             ...(options.onlyDevice === true && device !== 'cpu' ? { disable_cpu_ep_fallback: '1' } : {}),
           },
         },

@@ -16,10 +16,11 @@ import type { SparseDelta } from '../engine/sparse-delta.ts';
 import { countSequences } from '../engine/token-passes.ts';
 import { variantLosses } from '../engine/variant-pass.ts';
 import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.ts';
-import { headWidth, type Preset } from '../model/preset.ts';
+import type { Preset } from '../model/preset.ts';
 import type { WeightUpdate } from '../train/adamw.ts';
 import { loadNativeLibrary, type NativeHandle, type NativeLibrary } from './library.ts';
 import { NativeLayers } from './native-layers.ts';
+import { HEAD_BYTES, nativeActivationBytes } from './native-memory.ts';
 
 /** How a native engine runs a model. */
 export interface NativeEngineOptions {
@@ -41,16 +42,6 @@ export interface NativeEngineOptions {
   readonly headBytes?: number;
   /** Default: ALICE_NATIVE_ISA, else the best of this processor. */
   readonly instructionSet?: string;
-}
-
-/** Enough for 1,300 rows of 50,257 columns in bf16: the head's weights and gradients are gone through once a pass. */
-export const HEAD_BYTES = 2 ** 27;
-
-/** Bytes that a training pass keeps from forward for backward. */
-export function nativeActivationBytes(preset: Preset, batch: number, context: number): number {
-  const keyValueWidth = preset.keyValueHeads * headWidth(preset);
-  // Stream, middle of the block, attention's result, its operands, gate and up.
-  return 4 * batch * context * preset.layers * (4 * preset.hidden + 2 * keyValueWidth + 2 * preset.ffn);
 }
 
 /**

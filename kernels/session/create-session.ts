@@ -1,17 +1,32 @@
 /** Chooses how a session keeps its model: in memory where it fits, on disk where it may. */
-import { type MemoryPlan, planMemory } from '../engine/memory-plan.ts';
+import {
+  MemoryBudgetError,
+  type MemoryMode,
+  type MemoryPlan,
+  planMemory,
+  RESIDENT_MODES,
+} from '../engine/memory-plan.ts';
 import type { ModelSession, ModelSessionInit } from './model-session.ts';
-import { RESIDENT_MODES, ResidentModelSession } from './resident-session.ts';
+import { ResidentModelSession } from './resident-session.ts';
 import { streamedWorkBytes } from './streamed-budget.ts';
 import { StreamedModelSession } from './streamed-session.ts';
 
+const STREAMED_MODES: readonly MemoryMode[] = ['streamed', 'streamed-no-prefetch'];
+
 /** How a session of this kind would run. Throws MemoryBudgetError where it fits in no way that is open to it. */
 export function planSession(init: ModelSessionInit): MemoryPlan {
-  const { preset, recipe, device = 'cpu', precision = 'fp32', memoryBytes, streamFolder } = init;
-  const besideStreamedBytes = streamedWorkBytes(preset);
-  const request = { preset, batch: recipe.batchSequences, context: preset.context, besideStreamedBytes };
-  const streams = streamFolder !== undefined && device === 'cpu' && precision === 'fp32';
-  return planMemory(request, memoryBytes, streams ? undefined : RESIDENT_MODES);
+  const { preset, recipe, backend = 'onnx', device = 'cpu', precision = 'fp32', memoryBytes, streamFolder } = init;
+  const request = { preset, batch: recipe.batchSequences, context: preset.context, backend };
+  // Streaming computes in fp32: an explicit fp16 is not turned into it, while bf16 is only a faster way.
+  const streams = streamFolder !== undefined && device === 'cpu' && precision !== 'fp16';
+  try {
+    return planMemory(request, memoryBytes, RESIDENT_MODES);
+  } catch (error) {
+    if (!streams || !(error instanceof MemoryBudgetError)) throw error;
+    // The streamed engine is onnxruntime's, whatever computes in memory: a native one would be asked for here.
+    const besideStreamedBytes = streamedWorkBytes(preset);
+    return planMemory({ ...request, backend: 'onnx', besideStreamedBytes }, memoryBytes, STREAMED_MODES);
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What a model session offers, and what goes in and out of it. */
-import type { Device, Precision } from '../engine/device/device.ts';
+import type { Backend, TrainingPrecision } from '../engine/backend.ts';
+import type { Device } from '../engine/device/device.ts';
 import type { EngineCallOptions } from '../engine/engine.ts';
 import type { MemoryPlan } from '../engine/memory-plan.ts';
 import type { ValueBits } from '../gradient/quantize.ts';
@@ -35,10 +36,12 @@ export interface ModelSessionInit {
   readonly recipe: TrainingRecipe;
   /** Threads for computing, at least 1. */
   readonly threads: number;
-  /** Where graphs run. Default `cpu`. */
+  /** What computes losses and gradients; all that is attested is computed by neither. Default `onnx`. */
+  readonly backend?: Backend;
+  /** Where it computes. Default `cpu`, the only one of the native backend. */
   readonly device?: Device;
-  /** Of training; scoring is always fp32. Default `fp32`. */
-  readonly precision?: Precision;
+  /** Of training; scoring is always fp32. Default `fp32`. Weights that are streamed from disk are trained in fp32. */
+  readonly precision?: TrainingPrecision;
   /** Most memory for the model's process. Default: no limit, what is fastest. */
   readonly memoryBytes?: number;
   /**

@@ -12,8 +12,7 @@ import {
   writeWeights,
 } from '../checkpoint/model-state.ts';
 import { checkedNorm, type Engine, type EngineCallOptions } from '../engine/engine.ts';
-import { type MemoryMode, type MemoryPlan, planMemory } from '../engine/memory-plan.ts';
-import { createEngine } from '../engine/onnx-engine.ts';
+import { type MemoryPlan, planMemory, RESIDENT_MODES } from '../engine/memory-plan.ts';
 import { type DecodedUpdate, decodeUpdate, type UpdateLimits, updateLimits } from '../gradient/agf1.ts';
 import { compressUpdate } from '../gradient/compress.ts';
 import { MalformedUpdateError } from '../gradient/errors.ts';
@@ -37,11 +36,9 @@ import type {
   TrainingWork,
 } from './model-session.ts';
 import { pretendedGradient } from './pretended-gradient.ts';
+import { createResidentEngine } from './resident-engine.ts';
 import { type ScoringOutcome, scoreUpdates, variantOptions } from './scoring.ts';
 import { isUnusableFile } from './unusable-file.ts';
-
-/** Ways of running a model with its weights in memory. */
-export const RESIDENT_MODES: readonly MemoryMode[] = ['whole', 'blocks'];
 
 /** See the file comment. Calls are described by `ModelSession`. */
 export class ResidentModelSession implements ModelSession {
@@ -59,20 +56,19 @@ export class ResidentModelSession implements ModelSession {
   readonly memory: MemoryPlan;
 
   /**
-   * Throws InvalidPresetError, InvalidEngineOptionsError, and MemoryBudgetError where the model does not fit into its
-   * memory.
+   * Throws InvalidPresetError, InvalidEngineOptionsError, NativeUnavailableError, and MemoryBudgetError where the model
+   * does not fit into its memory.
    */
-  constructor({ preset, recipe, threads, device = 'cpu', precision = 'fp32', memoryBytes }: ModelSessionInit) {
+  constructor(init: ModelSessionInit) {
+    const { preset, recipe, backend = 'onnx', memoryBytes } = init;
     this.presetHash = presetHash(preset);
     this.#preset = preset;
     this.#recipe = recipe;
-    const batch = recipe.batchSequences;
-    const shape = { preset, batch, context: preset.context };
+    const shape = { preset, batch: recipe.batchSequences, context: preset.context, backend };
     this.memory = planMemory(shape, memoryBytes, RESIDENT_MODES);
-    const bounded = this.memory.mode === 'blocks' ? { memory: this.memory.mode } : {};
-    this.#engine = createEngine({ preset, threads, batch, device, precision, ...bounded });
+    this.#engine = createResidentEngine(init, this.memory.mode === 'blocks');
     this.#limits = updateLimits(this.#engine.layout, recipe);
-    this.#optimizer = new AdamW(this.#engine.layout);
+    this.#optimizer = new AdamW(this.#engine.layout, this.#engine.updateWeights);
     this.#errorFeedback = new Float32Array(this.#engine.weights.length);
   }
 

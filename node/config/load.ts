@@ -43,8 +43,8 @@ export const CONFIG_FILE_NAME = 'alice.json';
 /** A configuration file is a page of text. */
 const LARGEST_FILE_BYTES = 1024 * 1024;
 
-/** Variables that begin like settings and are none: they steer the launcher, the test runner and `--config`. */
-const OTHER_VARIABLES = /^ALICE_(NODE|LAUNCHED|CONFIG|TEST_.*)$/;
+/** Variables that begin like settings and are none: they steer launcher, native backend, test runner, `--config`. */
+const OTHER_VARIABLES = /^ALICE_(NODE|LAUNCHED|CONFIG|NATIVE_.*|TEST_.*)$/;
 
 /** An error message shows this much of a wrong value, in characters. */
 const LONGEST_SHOWN_VALUE = 100;

@@ -130,14 +130,19 @@ export const SETTINGS = {
     }),
   },
   engine: {
+    backend: choice({
+      description: 'what computes: auto takes the native C++ library on the CPU where it is built, else onnxruntime',
+      choices: ['auto', 'onnx', 'native'],
+      fallback: 'auto',
+    }),
     device: choice({
       description: 'where training and scoring compute; auto takes a GPU that works and beats the CPU',
       choices: ['auto', 'cpu', 'cuda', 'webgpu', 'directml', 'coreml'],
       fallback: 'auto',
     }),
     precision: choice({
-      description: 'of training: auto takes fp16 where a GPU computes it; scoring is always fp32',
-      choices: ['auto', 'fp32', 'fp16'],
+      description: 'of training: auto takes fp16 on GPUs, bf16 on CPUs that have it; scoring is always fp32',
+      choices: ['auto', 'fp32', 'fp16', 'bf16'],
       fallback: 'auto',
     }),
     threads: wholeNumber({

@@ -15,7 +15,7 @@ import { assignedShards } from '../../node/ledger/draw.ts';
 import { isActive } from '../../node/ledger/registry.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
-import { pause } from '../pause.ts';
+import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
@@ -58,9 +58,6 @@ export interface MinerActivity {
 /** What was trained and not sent yet. */
 export const ERROR_FEEDBACK_FILE = 'error-feedback.bin';
 
-/** Pause after a round that failed for a reason outside (a blob nobody serves, say), before it is tried again. */
-const RETRY_DELAY_MS = 1000;
-
 /** True while the training phase of the round that `opened` shows goes on. */
 const isOpenFor =
   ({ round: { round, beacon } }: LedgerState) =>
@@ -70,13 +67,20 @@ const isOpenFor =
 export class Miner {
   readonly #init: MinerInit;
   readonly #components: MinerComponents;
-  readonly #stop = new AbortController();
+  readonly #duty: BackgroundDuty;
   #activity: MinerActivity = { activity: 'starting', tokensPerSecond: null, trainingLoss: null };
-  #running: Promise<void> | undefined;
 
   constructor(init: MinerInit, components: MinerComponents) {
     this.#init = init;
     this.#components = components;
+    this.#duty = new BackgroundDuty({
+      turn: async (signal) => {
+        await this.#register(signal);
+        await this.#round(signal);
+      },
+      failure: 'this round failed; trying again',
+      log: components.log,
+    });
   }
 
   get activity(): MinerActivity {
@@ -85,28 +89,12 @@ export class Miner {
 
   /** Starts mining in the background. Failures of single rounds are logged and tried again; they never end the miner. */
   start(): void {
-    this.#running ??= this.#run();
+    this.#duty.start();
   }
 
   /** Ends after the present inner step. */
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    const { log } = this.#components;
-    while (!signal.aborted) {
-      try {
-        await this.#register(signal);
-        await this.#round(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn({ error: (error as Error).message }, 'this round failed; trying again');
-        await pause(RETRY_DELAY_MS, signal);
-      }
-    }
+  stop(): Promise<void> {
+    return this.#duty.stop();
   }
 
   #show(activity: string, more: Partial<MinerActivity> = {}): void {

@@ -26,22 +26,11 @@ export class MinerRole {
   async start(): Promise<void> {
     const options = this.#options;
     const training = await TrainingNode.start({ ...options, role: 'miner' });
-    const { node, replica, corpus, model, preset } = training;
+    const { node, replica, model, preset } = training;
     const dir = options.folder.join('miner');
     const miner = new Miner(
       { dir, device: options.device, context: preset.context, adversary: options.adversary },
-      {
-        genesis: options.networkFile.genesis,
-        account: options.identity.account,
-        ledger: node.blockchain,
-        replica,
-        corpus,
-        model,
-        blobs: node.blobs,
-        announcer: node.announcer,
-        send: (call, sendOptions) => node.send(call, sendOptions),
-        log: options.log.child('miner'),
-      },
+      training.components(options, 'miner'),
     );
     // Known from here on, so that stop() ends what was started when the rest fails.
     this.#parts = { training, miner };

@@ -22,21 +22,10 @@ export class ValidatorRole {
       engine: { ...options.engine, precision: 'fp32' },
       role: 'validator',
     });
-    const { node, replica, corpus, model, preset, maxSubmissionBytes } = training;
+    const { node, replica, preset, maxSubmissionBytes } = training;
     const validator = new Validator(
       { dir: options.folder.join('validator'), context: preset.context, maxSubmissionBytes },
-      {
-        genesis: options.networkFile.genesis,
-        account: options.identity.account,
-        ledger: node.blockchain,
-        replica,
-        corpus,
-        model,
-        blobs: node.blobs,
-        announcer: node.announcer,
-        send: (call, sendOptions) => node.send(call, sendOptions),
-        log: options.log.child('validator'),
-      },
+      training.components(options, 'validator'),
     );
     this.#parts = { training, validator };
     node.describeRole(() => ({

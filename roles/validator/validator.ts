@@ -15,7 +15,7 @@ import { type ScoringSequence, scoringDraw } from '../../node/ledger/draw.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
 import type { LedgerState, RoundView } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
-import { pause } from '../pause.ts';
+import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
@@ -52,7 +52,6 @@ export interface ValidatorActivity {
 
 /** Scores are integers of 10^-9 nat, so that a gain of 0.001 keeps six digits. */
 const NANO = 1e9;
-const RETRY_DELAY_MS = 1000;
 /** Share of the scoring deadline that fetching one submission may take before it counts as unavailable. */
 const FETCH_SHARE = 0.4;
 
@@ -67,13 +66,22 @@ const verdict = (score: SubmissionScore): Verdict =>
 export class Validator {
   readonly #init: ValidatorInit;
   readonly #components: ValidatorComponents;
-  readonly #stop = new AbortController();
+  readonly #background: BackgroundDuty;
   #activity: ValidatorActivity = { activity: 'starting', tokensPerSecond: null };
-  #running: Promise<void> | undefined;
 
   constructor(init: ValidatorInit, components: ValidatorComponents) {
     this.#init = init;
     this.#components = components;
+    const { ledger, log } = components;
+    this.#background = new BackgroundDuty({
+      turn: async (signal) => {
+        const state = ledger.state;
+        await this.#duty(state, signal);
+        await untilState(ledger, (next) => next.height > state.height, { signal });
+      },
+      failure: 'scoring failed; trying again',
+      log,
+    });
   }
 
   get activity(): ValidatorActivity {
@@ -82,28 +90,11 @@ export class Validator {
 
   /** Starts scoring in the background. Failures are logged and tried again; they never end the validator. */
   start(): void {
-    this.#running ??= this.#run();
+    this.#background.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    const { log, ledger } = this.#components;
-    while (!signal.aborted) {
-      try {
-        const state = ledger.state;
-        await this.#duty(state, signal);
-        await untilState(ledger, (next) => next.height > state.height, { signal });
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn({ error: (error as Error).message }, 'scoring failed; trying again');
-        await pause(RETRY_DELAY_MS, signal);
-      }
-    }
+  stop(): Promise<void> {
+    return this.#background.stop();
   }
 
   #show(activity: string, tokensPerSecond = this.#activity.tokensPerSecond): void {

@@ -30,7 +30,7 @@ async function prepare(fresh: boolean): Promise<string | undefined> {
     seed: undefined,
     trainSeconds: undefined,
   };
-  const compute = { device: 'cpu', precision: 'fp32' } as const;
+  const compute = { device: 'cpu', backend: 'onnx', precision: 'fp32' } as const;
   const options = { dir, rounds: 1, miners: 1, ...compute, fresh, assumeYes: true, json: true, ...unset };
   try {
     await prepareLocalNetwork(options, { say: () => {}, signal: AbortSignal.abort() });

@@ -62,6 +62,16 @@ test('unknown preset, flag, command and value', async () => {
     '--dir',
     join(base, 'd'),
   );
+  await refuses(
+    /unknown backend "torch"; known: auto, onnx, native/,
+    'up',
+    '--backend',
+    'torch',
+    '--dir',
+    join(base, 'd'),
+  );
+  await refuses(/bf16.*--backend auto/, 'up', '--backend', 'onnx', '--precision', 'bf16', '--dir', join(base, 'd'));
+  await refuses(/engine\.backend.*auto, onnx, native/, 'config', 'show', '--backend', 'torch');
   await refuses(/engine\.device.*auto, cpu, cuda/, 'miner', '--device', 'gpu', '--network', 'net.json');
   await refuses(
     /cpu computes in fp32.*--precision/i,

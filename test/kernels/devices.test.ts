@@ -2,15 +2,19 @@
 // test-time-limit: 60 s
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import {
+  BACKEND_CHOICES,
+  PRECISION_CHOICES,
+  parseBackendChoice,
+  parsePrecisionChoice,
+} from '../../kernels/engine/backend.ts';
 import { chooseDevice, type DeviceRequest } from '../../kernels/engine/device/choose.ts';
 import {
   DEVICE_CHOICES,
   DEVICES,
   type Device,
   DeviceUnavailableError,
-  PRECISION_CHOICES,
   parseDeviceChoice,
-  parsePrecisionChoice,
   UnknownDeviceError,
 } from '../../kernels/engine/device/device.ts';
 import { explainFailure } from '../../kernels/engine/device/explain.ts';
@@ -24,7 +28,8 @@ test('an unknown name is refused with the known ones', () => {
       error instanceof UnknownDeviceError &&
       /unknown device "gpu"; known: auto, cpu, cuda, webgpu, directml, coreml/.test(error.message),
   );
-  assert.throws(() => parsePrecisionChoice('fp8'), /unknown precision "fp8"; known: auto, fp32, fp16/);
+  assert.throws(() => parsePrecisionChoice('fp8'), /unknown precision "fp8"; known: auto, fp32, fp16, bf16/);
+  assert.throws(() => parseBackendChoice('torch'), /unknown backend "torch"; known: auto, onnx, native/);
   for (const device of DEVICE_CHOICES) assert.is(parseDeviceChoice(device), device);
   assert.equal([...DEVICES, 'auto'].sort(), [...DEVICE_CHOICES].sort());
 });
@@ -38,6 +43,7 @@ test('the settings accept what the kernels know', () => {
   };
   said('engine.device', DEVICE_CHOICES);
   said('engine.precision', PRECISION_CHOICES);
+  said('engine.backend', BACKEND_CHOICES);
 });
 
 const works = (device: Device, gflops: number, halfGflops: number | null = null): DeviceProbe => ({
@@ -46,6 +52,7 @@ const works = (device: Device, gflops: number, halfGflops: number | null = null)
   gflops,
   halfGflops,
   trainingTokensPerSecond: null,
+  native: null,
 });
 
 /** Chooses where only the devices given work, and CUDA and WebGPU are the GPUs that this system can have. */
@@ -73,7 +80,7 @@ else {
     assert.equal(fast.outcome, {
       device: gpu,
       precision: 'fp16',
-      message: 'computing on webgpu in fp16 (not on cuda: it is not there)',
+      refused: ['cuda: it is not there'],
     });
     const slowHalf = await choose({}, works('cpu', 100), works(gpu, 500, 400));
     assert.is((slowHalf.outcome as { precision: string }).precision, 'fp32');
@@ -86,14 +93,26 @@ else {
     assert.equal(nothing.outcome, {
       device: 'cpu',
       precision: 'fp32',
-      message: 'computing on cpu in fp32 (not on cuda: it is not there; not on webgpu: it is not there)',
+      refused: ['cuda: it is not there', 'webgpu: it is not there'],
     });
     const software = await choose({}, works('cpu', 100), works(gpu, 0.5));
     assert.match(
-      (software.outcome as { message: string }).message,
+      String((software.outcome as { refused: readonly string[] }).refused),
       /slower than the CPU \(0\.5 against 100 GFLOP\/s\)/,
     );
     assert.is((software.outcome as { device: string }).device, 'cpu');
+  });
+
+  test('a GPU has to beat the CPU as the native backend uses it', async () => {
+    const cpu = {
+      ...works('cpu', 100),
+      trainingTokensPerSecond: 50,
+      native: { instructionSet: 'x', fp32: 70, bf16: 200 },
+    };
+    const takes = async (nativePrecision: 'fp32' | 'bf16') =>
+      (await choose({ nativePrecision }, cpu as DeviceProbe, works(gpu, 300))).outcome as { device: string };
+    assert.is((await takes('fp32')).device, gpu);
+    assert.is((await takes('bf16')).device, 'cpu');
   });
 
   test('a named device that does not work is an error that says what to do; the CPU is not even probed', async () => {

@@ -17,6 +17,7 @@ import {
 } from '../../kernels/engine/memory-plan.ts';
 import { parameterCount } from '../../kernels/model/layout.ts';
 import { presets } from '../../kernels/model/preset.ts';
+import { usableInstructionSets } from '../../kernels/native/library.ts';
 import { ResidentModelSession } from '../../kernels/session/resident-session.ts';
 import { sessionInit } from './small-session.ts';
 
@@ -64,7 +65,7 @@ test('the fastest mode that fits is chosen', () => {
     bytes.toSorted((a, b) => b - a),
   );
   for (const [i, mode] of modes.entries()) {
-    assert.equal(planMemory(request, bytes[i]), { mode, bytes: bytes[i] });
+    assert.equal(planMemory(request, bytes[i]), { backend: 'onnx', mode, bytes: bytes[i] });
     if (i > 0) assert.is(planMemory(request, bytes[i - 1]! - 1).mode, mode);
   }
   assert.is(planMemory(request, undefined).mode, 'whole');
@@ -100,6 +101,19 @@ for (const name of ['alice-tiny', 'alice-50m'] as const)
       const said = `${formatSize(peak)} of ${formatSize(estimate)}`;
       assert.ok(peak < 1.03 * estimate, said);
       assert.ok(peak > 0.5 * estimate, said);
+    });
+
+const nativeTest = usableInstructionSets().length > 0 ? test : test.skip;
+for (const name of ['alice-tiny', 'alice-50m'] as const)
+  for (const mode of ['whole', 'blocks'] as const)
+    nativeTest(`the estimate of the native backend is near the truth: ${name}, ${mode}`, async () => {
+      if (platform() !== 'linux') return;
+      const request = { preset: presets[name], batch: 1, context: 256, residentVectors: 0, backend: 'native' } as const;
+      const { stdout } = await promisify(execFile)(process.execPath, [CHILD, name, mode, 'native']);
+      const [peak, estimate] = [Number(stdout), estimateMemory(request, mode)];
+      const said = `${formatSize(peak)} of ${formatSize(estimate)}`;
+      assert.ok(peak < 1.03 * estimate, said);
+      assert.ok(peak > 0.4 * estimate, said);
     });
 
 test('a session keeps to its memory or is not made', async () => {

@@ -94,5 +94,5 @@ const PART_ELEMENTS = 64 * 32;
 /** A session with its weights on disk. */
 export function streamedSession(folder: string, change: SessionChange = {}): Promise<StreamedModelSession> {
   const init = { ...sessionInit(change), streamFolder: folder };
-  return StreamedModelSession.create(init, { mode: 'streamed', bytes: 0 }, PART_ELEMENTS);
+  return StreamedModelSession.create(init, { backend: 'onnx', mode: 'streamed', bytes: 0 }, PART_ELEMENTS);
 }

@@ -206,6 +206,11 @@ test('the lock file: addresses, missing checksums, install scripts, licences, pa
   assert.equal(rules(locked({ optionalDependencies: { 'a-win32': '1.0.0' } })), ['lock-file']);
 });
 
+test('an installed package that npm would compile is found', () => {
+  const files = { 'package-lock.json': locked({}), 'node_modules/a/binding.gyp': '{}' };
+  assert.ok(found(files).includes('package-lock.json:0 install-script'));
+});
+
 test('package.json: one exact version for each dependency', () => {
   const rules = (version: string) => found({ 'package.json': JSON.stringify({ dependencies: { a: version } }) });
   for (const version of ['1.2.3', '1.2.3-beta.1', 'npm:b@1.2.3']) assert.equal(rules(version), []);

@@ -1,8 +1,13 @@
 /** Rules on package.json and package-lock.json. */
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Violation } from './violation.ts';
 
-/** Packages whose install script is known and turned off (.npmrc). Any other needs a decision first. */
+/**
+ * Packages whose install script is known and ends at once (.npmrc). npm runs scripts of packages that the lock file says have
+ * some, and of those with a binding.gyp: any other of either kind needs a decision first.
+ */
 const knownInstallScripts: ReadonlySet<string> = new Set(['onnxruntime-node']);
 
 /** Licences under which a dependency may come: permissive ones. */
@@ -55,7 +60,7 @@ export function checkLockFile(path: string, text: string): Violation[] {
     }
     if (entry.integrity === undefined) add('lock-file', `${location} has no integrity checksum`);
     if (entry.hasInstallScript === true && !knownInstallScripts.has(name)) {
-      add('install-script', `${location} runs a script when it is installed: it must be known and turned off`);
+      add('install-script', `${location} runs a script when it is installed: it must be known, and harmless`);
     }
     if (entry.license === undefined || !isPermissive(entry.license)) {
       add(
@@ -65,6 +70,20 @@ export function checkLockFile(path: string, text: string): Violation[] {
     }
   }
   return violations;
+}
+
+/** Packages of the lock file (`text`) that are installed under `root` and would be compiled by npm. */
+export function checkInstalledPackages(root: string, path: string, text: string): Violation[] {
+  const { packages = {} } = JSON.parse(text) as { packages?: Record<string, LockedPackage> };
+  return Object.keys(packages)
+    .filter((location) => location !== '' && existsSync(join(root, location, 'binding.gyp')))
+    .filter((location) => !knownInstallScripts.has(location.replace(/^.*node_modules\//, '')))
+    .map((location) => ({
+      path,
+      line: 0,
+      rule: 'install-script',
+      message: `${location} has a binding.gyp, which npm compiles when it is installed`,
+    }));
 }
 
 /** Violations in package.json (`text`): every dependency has one exact version. */

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkLayers } from './layers.ts';
-import { checkLockFile, checkManifest } from './packages.ts';
+import { checkInstalledPackages, checkLockFile, checkManifest } from './packages.ts';
 import { checkPurity } from './purity.ts';
 import { SourceFile, UnparsableSourceError } from './source-file.ts';
 import { checkFileName, checkModuleState, checkText } from './text.ts';
@@ -36,7 +36,7 @@ export function checkRules(root: string): { violations: Violation[]; files: numb
     if (!isText(path) || isForeign(path)) continue;
     const text = readFileSync(join(root, path), 'utf8');
     if (path === 'package-lock.json') {
-      violations.push(...checkLockFile(path, text));
+      violations.push(...checkLockFile(path, text), ...checkInstalledPackages(root, path, text));
       continue;
     }
     if (path === 'package.json') violations.push(...checkManifest(path, text));

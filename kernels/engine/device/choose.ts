@@ -5,7 +5,6 @@ import {
   type DeviceChoice,
   DeviceUnavailableError,
   type Precision,
-  type PrecisionChoice,
   systemsOf,
   thisSystem,
 } from './device.ts';
@@ -14,20 +13,23 @@ import { type DeviceProbe, type ProbeOptions, probeDevice } from './probe.ts';
 /** What was asked for. */
 export interface DeviceRequest {
   readonly device: DeviceChoice;
-  readonly precision: PrecisionChoice;
+  readonly precision: 'auto' | Precision;
   /** Threads of the CPU, against which a GPU has to be faster under `auto`. */
   readonly threads: number;
+  /** What the native backend would train in on the CPU; undefined where onnxruntime would compute there. */
+  readonly nativePrecision?: 'fp32' | 'bf16';
 }
 
 /** What is used. */
 export interface ChosenDevice {
   readonly device: Device;
   readonly precision: Precision;
-  /** One line for the log: what is used, which devices are not, and why. */
-  readonly message: string;
+  /** The devices that `auto` tried before this one, each with why it is not used. */
+  readonly refused: readonly string[];
 }
 
-type Probe = (device: Device, options: ProbeOptions) => Promise<DeviceProbe>;
+/** How a device is tried. */
+export type Probe = (device: Device, options: ProbeOptions) => Promise<DeviceProbe>;
 
 const withRemedy = (reason: string, remedy: string): string => (remedy === '' ? reason : `${reason}; ${remedy}`);
 
@@ -42,8 +44,10 @@ async function named(
   if (device === 'cpu') {
     // What fp16 costs there: every product is fp32 with conversions around it.
     if (precision === 'fp16')
-      throw new DeviceUnavailableError('the CPU computes in fp32: use --precision auto or fp32, or another --device');
-    return { device, precision: 'fp32', message: 'computing on cpu in fp32' };
+      throw new DeviceUnavailableError(
+        'the CPU computes in fp32 and bf16, not in fp16: use --precision auto, or another --device',
+      );
+    return { device, precision: 'fp32', refused: [] };
   }
   const result = await probe(device, options);
   if (!result.works)
@@ -53,7 +57,7 @@ async function named(
   if (precision === 'fp16' && result.halfGflops === null)
     throw new DeviceUnavailableError(`device ${device} does not compute in fp16 here: use --precision auto or fp32`);
   const chosen = precision === 'auto' ? automaticPrecision(result) : precision;
-  return { device, precision: chosen, message: `computing on ${device} in ${chosen}` };
+  return { device, precision: chosen, refused: [] };
 }
 
 /** fp16 where it is right and not slower. */
@@ -78,28 +82,34 @@ async function automatic(request: DeviceRequest, options: ProbeOptions, probe: P
       continue;
     }
     // A driver may be software (SwiftShader, lavapipe), which works and is many times slower than the CPU's own path.
-    cpu ??= await probe('cpu', options);
-    if (cpu.works && result.gflops <= cpu.gflops) {
+    cpu ??= await probe('cpu', { ...options, training: request.nativePrecision !== undefined });
+    const cpuGflops = gflopsToBeat(cpu, request.nativePrecision);
+    if (result.gflops <= cpuGflops) {
       refused.push(
-        `${device}: works, but slower than the CPU (${figure(result.gflops)} against ${figure(cpu.gflops)} GFLOP/s)`,
+        `${device}: works, but slower than the CPU (${figure(result.gflops)} against ${figure(cpuGflops)} GFLOP/s)`,
       );
       continue;
     }
     const precision = request.precision === 'auto' ? automaticPrecision(result) : request.precision;
-    return { device, precision, message: message(device, precision, refused) };
+    return { device, precision, refused };
   }
   if (request.precision === 'fp16')
     throw new DeviceUnavailableError(
       `no device here computes in fp16${refused.length === 0 ? '' : ` (${refused.join('; ')})`}: use --precision auto or fp32`,
     );
-  return { device: 'cpu', precision: 'fp32', message: message('cpu', 'fp32', refused) };
+  return { device: 'cpu', precision: 'fp32', refused };
+}
+
+/** Speed of the CPU's products; by the native backend, as much more as that trains faster. */
+function gflopsToBeat(cpu: DeviceProbe, nativePrecision: 'fp32' | 'bf16' | undefined): number {
+  if (!cpu.works) return 0;
+  const { gflops, trainingTokensPerSecond, native } = cpu;
+  const nativeTokensPerSecond = (nativePrecision && native?.[nativePrecision]) ?? undefined;
+  if (nativeTokensPerSecond === undefined || trainingTokensPerSecond === null) return gflops;
+  return (gflops * nativeTokensPerSecond) / trainingTokensPerSecond;
 }
 
 const figure = (value: number): string => (value < 10 ? value.toFixed(1) : value.toFixed(0));
-
-function message(device: Device, precision: Precision, refused: readonly string[]): string {
-  return `computing on ${device} in ${precision}${refused.length === 0 ? '' : ` (not on ${refused.join('; not on ')})`}`;
-}
 
 /**
  * Chooses a device. Under `auto`, the first of {@link DEVICES} that gives the right product, faster than the CPU does; a

@@ -13,16 +13,10 @@ export type DeviceChoice = 'auto' | Device;
 /** All that a person may ask for. */
 export const DEVICE_CHOICES: readonly DeviceChoice[] = ['auto', 'cpu', 'cuda', 'webgpu', 'directml', 'coreml'];
 
-/** How matrix products are computed in training. Scoring is always `fp32`. */
+/** What onnxruntime computes matrix products of training in. Scoring is always `fp32`. */
 export type Precision = 'fp32' | 'fp16';
 
-/** `auto` takes fp16 where a GPU computes it, and fp32 elsewhere. */
-export type PrecisionChoice = 'auto' | Precision;
-
-/** All that a person may ask for. */
-export const PRECISION_CHOICES: readonly PrecisionChoice[] = ['auto', 'fp32', 'fp16'];
-
-/** Thrown for a device or precision that nobody knows. */
+/** Thrown for a device, precision or backend that nobody knows. */
 export class UnknownDeviceError extends Error {
   static readonly code = 'ERR_UNKNOWN_DEVICE';
   readonly code = UnknownDeviceError.code;
@@ -41,14 +35,6 @@ export function parseDeviceChoice(text: string): DeviceChoice {
   const found = DEVICE_CHOICES.find((choice) => choice === text);
   if (found === undefined)
     throw new UnknownDeviceError(`unknown device ${JSON.stringify(text)}; known: ${DEVICE_CHOICES.join(', ')}`);
-  return found;
-}
-
-/** Reads a precision. Throws {@link UnknownDeviceError}. */
-export function parsePrecisionChoice(text: string): PrecisionChoice {
-  const found = PRECISION_CHOICES.find((choice) => choice === text);
-  if (found === undefined)
-    throw new UnknownDeviceError(`unknown precision ${JSON.stringify(text)}; known: ${PRECISION_CHOICES.join(', ')}`);
   return found;
 }
 

@@ -4,6 +4,9 @@ import { Graph } from '../../graph/graph.ts';
 import { matMul } from '../../graph/ops/matrix.ts';
 import { initialWeights } from '../../model/initialize.ts';
 import { presets } from '../../model/preset.ts';
+import { createNativeEngine } from '../../native/native-engine.ts';
+import { nativeSupport } from '../../native/support.ts';
+import type { Engine } from '../engine.ts';
 import { createEngine } from '../onnx-engine.ts';
 import { Session, type SessionOptions } from '../session.ts';
 import type { Device, Precision } from './device.ts';
@@ -24,6 +27,16 @@ export interface DeviceMeasurement {
   readonly halfGflops: number | null;
   /** Predicted tokens per second of training `alice-nano` (loss and gradient) in fp32; null when not asked for. */
   readonly trainingTokensPerSecond: number | null;
+  /** The same by the native backend; null where that is not usable, on other devices, and when not asked for. */
+  readonly native: NativeMeasurement | null;
+}
+
+/** How fast the native backend trains: predicted tokens of `alice-nano` per second. */
+export interface NativeMeasurement {
+  readonly instructionSet: string;
+  readonly fp32: number;
+  /** Null where the processor has no bf16. */
+  readonly bf16: number | null;
 }
 
 /** Thrown when a device computes a product, and the result is wrong. */
@@ -53,6 +66,9 @@ const TRAINING_MS = 500;
 
 /** Sequences of a training step: few, so that a slow device is measured in seconds. */
 const TRAINING_SEQUENCES = 2;
+
+/** What is trained. */
+const TRAINED = { preset: presets['alice-nano'], batch: TRAINING_SEQUENCES };
 
 const product = (edge: number, count: number): Graph => {
   const graph = new Graph();
@@ -114,10 +130,9 @@ async function timeProducts(edge: number, options: SessionOptions): Promise<numb
   }
 }
 
-async function measureTraining(device: Device, threads: number): Promise<number> {
-  const preset = presets['alice-nano'];
-  const engine = createEngine({ preset, threads, batch: TRAINING_SEQUENCES, device });
+async function measureTraining(engine: Engine): Promise<number> {
   try {
+    const { preset } = engine;
     engine.loadWeights(initialWeights(preset, new Uint8Array(32)));
     const tokens = Int32Array.from(
       { length: TRAINING_SEQUENCES * (engine.context + 1) },
@@ -134,6 +149,15 @@ async function measureTraining(device: Device, threads: number): Promise<number>
   } finally {
     await engine.close();
   }
+}
+
+async function measureNative(threads: number): Promise<NativeMeasurement | null> {
+  const support = nativeSupport();
+  if (!support.usable) return null;
+  const measure = (precision: 'fp32' | 'bf16') =>
+    measureTraining(createNativeEngine({ ...TRAINED, threads, precision }));
+  const { instructionSet, bf16 } = support;
+  return { instructionSet, fp32: await measure('fp32'), bf16: bf16 ? await measure('bf16') : null };
 }
 
 /** fp16 on the device; null where it does not work. On the CPU it would be fp32 with conversions around it. */
@@ -155,6 +179,7 @@ export async function measureDevice({ device, threads, training }: ProbeRequest)
   return {
     gflops: await measureProducts(options),
     halfGflops: await measureHalf(device, options),
-    trainingTokensPerSecond: training ? await measureTraining(device, threads) : null,
+    trainingTokensPerSecond: training ? await measureTraining(createEngine({ ...TRAINED, threads, device })) : null,
+    native: training && device === 'cpu' ? await measureNative(threads) : null,
   };
 }
