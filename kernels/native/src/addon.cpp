@@ -223,7 +223,7 @@ napi_value block(napi_env env, napi_callback_info info) {
   if (x.length == 0 || x.length % sequence != 0 || x.length / sequence > size_t(engine.shape.batch))
     throw std::invalid_argument("x is not one to `batch` sequences");
   const auto y = floats(env, arguments[3], int64_t(x.length), "y");
-  engine.model->block(weights.data, x.data, y.data, int64_t(x.length / sequence));
+  engine.model->block({weights.data, engine.layout.block}, x.data, y.data, int64_t(x.length / sequence));
   return nullptr;
 }
 
