@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { type TensorPart, TensorStore, tensorParts } from '../checkpoint/tensor-store.ts';
 import { NonFiniteError, sumOfSquares } from '../engine/engine.ts';
-import { type GradientSink, StreamedEngine, type StreamedEngineOptions } from '../engine/streamed-engine.ts';
+import { StreamedEngine, type StreamedEngineOptions } from '../engine/streamed-engine.ts';
+import type { GradientSink } from '../engine/streamed-model.ts';
 import { defaultAdamWOptions } from './adamw.ts';
 import { type InnerStepsInit, type InnerStepsOptions, type StepsTaken, takeSteps } from './inner-steps.ts';
 import { STEP_ELEMENTS, type StreamedAdamW } from './streamed-adamw.ts';

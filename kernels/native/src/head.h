@@ -35,16 +35,19 @@ class Head {
   // Begins with rows that all the following calls are about, counted from 0. Probabilities of `forward` are kept for
   // `backward` if they are few enough and a gradient is wanted.
   void begin(const int32_t* targets, int64_t rows, bool gradient) {
+    begun_ = finished_ = 0;
     std::copy_n(targets, rows, targets_.reserve(rows));
     maxima_.reserve(rows * across_);
     sums_.reserve(rows * across_);
     targetLogits_.reserve(rows);
     keeps_ = gradient && rows <= chunkRows();
     if (keeps_) probabilities_.reserve(rows * s_.vocabulary);
+    begun_ = rows;
   }
 
   // Logits of `rows` rows from `first` on, `x` being theirs of the stream.
   void forward(const HeadPart& part, const float* norm, const float* x, int64_t first, int64_t rows) {
+    require(first + rows <= begun_);
     inChunks(first, rows, [&](int64_t row, int64_t count) {
       const float* normalized = work_.rmsNorm(x + (row - first) * s_.hidden, norm, count);
       const Packed<T> left = packLeft(left_, byRows(normalized, s_.hidden), count, s_.hidden, &pool_);
@@ -57,6 +60,7 @@ class Head {
 
   // When all columns are known: losses, and the factors by which probabilities are too large.
   void finish(float rowWeight, int64_t rows, float* rowLosses) {
+    require(rows == begun_);
     float* factors = factors_.reserve(rows * across_);
     work_.forRows(rows, [&](int64_t i) {
       const float *maxima = maxima_.data() + i * across_, *sums = sums_.data() + i * across_;
@@ -70,11 +74,13 @@ class Head {
         factors[i * across_ + tile] = expOf(maxima[tile] - logSum) * rowWeight;
       target = (expOf(target - logSum) - 1) * rowWeight;
     });
+    finished_ = rows;
   }
 
   // `dNormalized` of these rows adds up over the parts, from the first on; `gradient` is the part's.
   void backward(const HeadPart& part, const float* norm, const float* x, int64_t first, int64_t rows, float* dNormalized,
                 float* gradient, bool accumulate) {
+    require(first + rows <= finished_);
     const int64_t hidden = s_.hidden;
     inChunks(first, rows, [&](int64_t row, int64_t count) {
       const float* normalized = work_.rmsNorm(x + (row - first) * hidden, norm, count);
@@ -105,6 +111,10 @@ class Head {
   }
 
  private:
+  static void require(bool begun) {
+    if (!begun) throw std::invalid_argument("the head has not come to these rows");
+  }
+
   template <class Body>
   void inChunks(int64_t first, int64_t rows, const Body& body) {
     const int64_t chunk = chunkRows();
@@ -173,6 +183,8 @@ class Head {
   // Tiles of a row.
   int64_t across_;
   bool keeps_ = false;
+  // Rows of the present call, and those with losses.
+  int64_t begun_ = 0, finished_ = 0;
   Buffer<int32_t> targets_;
   Buffer<T> left_, right_, probabilities_;
   Buffer<float> maxima_, sums_, factors_, targetLogits_;
