@@ -374,6 +374,84 @@ nativeTest(
   },
 );
 
+nativeTest('the library refuses whatever does not fit the shape, and steps of a head out of order', async () => {
+  const library = loadNativeLibrary();
+  const { name: _forPeople, ...shape } = parsePreset({ ...smallPreset, vocabulary: 4200 });
+  const engine = library.create({
+    ...{ ...shape, batch: 2, tied: 0, recompute: 1, headBytes: 2 ** 20, threads: 1, bf16: 0 },
+  });
+  const refused = (call: () => unknown, what: string) =>
+    assert.throws(call, (error: NodeJS.ErrnoException) => error.code === 'ERR_NATIVE_ARGUMENT', what);
+  const block = tensorLayout(smallPreset).filter(({ name }) => name.startsWith('layers.0.'));
+  const length = block.reduce((sum, slot) => sum + slot.length, 0);
+  const [norms, weights, gradient] = [64, length, length].map((n) => new Float32Array(n)) as [
+    Float32Array,
+    Float32Array,
+    Float32Array,
+  ];
+  const [x, y] = [new Float32Array(16 * 32), new Float32Array(16 * 32)];
+  library.blockForward(engine, norms, weights, x, y);
+  library.blockBackward(engine, norms, weights, x, y, gradient, 0);
+  for (const bad of [new Float32Array(3), new Float32Array(0), new Float64Array(length), null] as never[]) {
+    refused(() => library.blockForward(engine, bad, weights, x, y), 'norms');
+    refused(() => library.blockForward(engine, norms, bad, x, y), 'weights');
+    refused(() => library.blockForward(engine, norms, weights, bad, y), 'x');
+    refused(() => library.blockForward(engine, norms, weights, x, bad), 'y');
+    refused(() => library.blockBackward(engine, norms, weights, x, bad, gradient, 0), 'dStream');
+    refused(() => library.blockBackward(engine, norms, weights, x, y, bad, 0), 'gradient');
+    refused(
+      () => library.read([{ file: 0, position: 0, pieceBytes: 4, sums: new Uint32Array(9), to: bad, rounds: 0 }]),
+      'to',
+    );
+  }
+  refused(() => library.blockForward(engine, norms, new Uint16Array(length), x, y), 'rounded for fp32');
+  refused(() => library.blockForward(engine, norms, weights, new Float32Array(3 * 512), y), 'three sequences');
+
+  const norm = norms.subarray(0, 32);
+  const [first, rest] = [new Float32Array(2048 * 32), new Float32Array(2152 * 32)];
+  const losses = new Float32Array(16);
+  refused(() => library.headForward(engine, norm, first, 0, x, 0), 'not begun');
+  refused(() => library.headBegin(engine, new Int32Array(16).fill(4200), 1), 'target');
+  refused(() => library.headBegin(engine, new Int32Array(0), 1), 'no targets');
+  library.headBegin(engine, new Int32Array(16), 1);
+  refused(() => library.headForward(engine, norm, first, 1, x, 0), 'start');
+  refused(() => library.headForward(engine, norm, first, 4096, x, 0), 'too long');
+  refused(() => library.headForward(engine, norm, first.subarray(0, 64), 0, x, 0), 'part of a block');
+  refused(() => library.headForward(engine, norm, first, 0, x, 1), 'rows');
+  refused(() => library.headForward(engine, norm, first, 0, x, -1), 'before all rows');
+  for (const [part, start] of [
+    [first, 0],
+    [rest, 2048],
+  ] as const)
+    library.headForward(engine, norm, part, start, x, 0);
+  refused(() => library.headBackward(engine, norm, first, 0, x, 0, y, new Float32Array(2048 * 32), 0), 'not finished');
+  refused(() => library.headFinish(engine, 1, losses.subarray(1)), 'losses');
+  library.headFinish(engine, 1, losses);
+  for (const loss of losses) assert.ok(Math.abs(loss - Math.log(4200)) < 1e-5);
+  refused(() => library.headBackward(engine, norm, first, 0, x, 0, y, first.subarray(32), 0), 'gradient');
+  library.losses(
+    engine,
+    new Float32Array(parameterCount(parsePreset({ ...smallPreset, vocabulary: 4200 }))),
+    new Int32Array(17),
+    losses,
+  );
+  library.headBackward(engine, norm, first, 0, x, 0, y, new Float32Array(2048 * 32), 0);
+
+  const part = {
+    file: 1 << 20,
+    position: 0,
+    pieceBytes: 4,
+    sums: new Uint32Array(2),
+    to: new Float32Array(2),
+    rounds: 0,
+  };
+  for (const wrong of [{ file: -1 }, { pieceBytes: 6 }, { position: -4 }, { sums: new Uint32Array(1) }, { rounds: 2 }])
+    refused(() => library.read([{ ...part, ...wrong }]), JSON.stringify(wrong));
+  refused(() => library.read(null as never), 'no parts');
+  assert.match(((await rejection(library.read([part]))) as Error).message, /file descriptor/i);
+  library.close(engine);
+});
+
 for (const name of ['alice-tiny', 'alice-50m'] as const)
   nativeTest(`the plan is near the truth: ${name}`, async () => {
     if (platform() !== 'linux') return;
