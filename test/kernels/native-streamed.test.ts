@@ -1,5 +1,5 @@
 /** Weights on disk for the native engine: the same bits as in memory, on every instruction set; what is broken is named. */
-// time-limit: 90 s
+// time-limit: 120 s
 import { execFile } from 'node:child_process';
 import { open, readdir } from 'node:fs/promises';
 import { platform } from 'node:os';
