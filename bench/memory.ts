@@ -1,8 +1,10 @@
 /**
- * Peak memory of a complete gradient with weights streamed from disk: `npm run bench -- memory [--preset NAME]...
- * [--tokens N] [--threads N] [--dir DIR] [--no-prefetch]`. Each preset's random weights are written to a store under DIR
- * (24.7 GB for alice-7b; default: the system's folder for temporary files), a fresh process computes one gradient over one
- * sequence and reports its own peak, and the store is deleted.
+ * Peak memory and time of complete gradients with weights streamed from disk: `npm run bench -- memory [--preset NAME]...
+ * [--backend onnx|native-fp32|native-bf16]... [--tokens N] [--sequences N] [--calls N] [--threads N] [--dir DIR] [--store FILE]
+ * [--spill] [--no-prefetch]`. Each preset's random weights are written to a store under DIR (24.7 GB for alice-7b, and half of that
+ * again for native-bf16; default: the system's folder for temporary files). For each backend (default: onnxruntime, and the
+ * native one in bf16 where it is built) a fresh process computes gradients over one sequence and reports its own peak.
+ * With --store, weights that a store holds already are used, and stay.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rm, statfs } from 'node:fs/promises';
@@ -13,9 +15,10 @@ import { parseArgs, promisify } from 'node:util';
 import { createInitialStore } from '../kernels/checkpoint/initial-store.ts';
 import { parameterCount } from '../kernels/model/layout.ts';
 import { type Preset, presetByName, presets } from '../kernels/model/preset.ts';
+import { loadNativeLibrary, usableInstructionSets } from '../kernels/native/library.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
 import { secondsOf } from './measure.ts';
-import type { GradientReport, GradientTask } from './memory/streamed-gradient.ts';
+import { BACKENDS, type GradientReport, type GradientTask, type MemoryBackend } from './memory/gradient-task.ts';
 
 /** One line for the list of benchmarks. */
 export const describe = 'peak memory of a whole gradient, weights streamed from disk';
@@ -33,12 +36,25 @@ class DiskSpaceError extends Error {
   override readonly name = 'DiskSpaceError';
 }
 
+/** Thrown for a backend that there is none of. */
+class UnknownBackendError extends Error {
+  static readonly code = 'ERR_BENCH_BACKEND';
+  readonly code = UnknownBackendError.code;
+  override readonly name = 'UnknownBackendError';
+}
+
 interface Row {
   readonly preset: string;
+  readonly backend: MemoryBackend;
   readonly parameters: number;
   readonly tokens: number;
   readonly peak_rss_gib: number;
   readonly seconds: number;
+  readonly first_seconds: number;
+  readonly wait_share: number;
+  readonly read_gb: number;
+  readonly disk_gb: number;
+  readonly copy_gb: number;
   readonly open_seconds: number;
   readonly write_seconds: number;
 }
@@ -53,70 +69,131 @@ export async function run({ signal, progress, args }: BenchmarkOptions): Promise
     args: [...args],
     options: {
       preset: { type: 'string', multiple: true },
+      backend: { type: 'string', multiple: true },
       tokens: { type: 'string', default: '256' },
+      sequences: { type: 'string', default: '1' },
+      calls: { type: 'string', default: '2' },
       threads: { type: 'string', default: String(availableParallelism()) },
       dir: { type: 'string', default: tmpdir() },
+      store: { type: 'string' },
+      spill: { type: 'boolean', default: false },
       'no-prefetch': { type: 'boolean', default: false },
     },
   });
   const chosen = (values.preset ?? Object.keys(presets)).map(presetByName);
+  const backends = values.backend?.map(backendNamed) ?? defaultBackends();
   const rows: Row[] = [];
   for (const preset of chosen.toSorted((a, b) => parameterCount(a) - parameterCount(b))) {
     const context = Math.min(Number(values.tokens), preset.context);
-    const options = { context, threads: Number(values.threads), prefetch: !values['no-prefetch'] };
-    rows.push(await measure(preset, values.dir, options, { signal, progress }));
+    const options = {
+      ...{ context, sequences: Number(values.sequences), calls: Number(values.calls), threads: Number(values.threads) },
+      ...{ prefetch: !values['no-prefetch'], spill: values.spill },
+    };
+    const place = { dir: values.dir, store: values.store };
+    rows.push(...(await measure(preset, place, backends, options, { signal, progress })));
   }
-  const headline = rows.at(-1);
+  const [headline, baseline] = [rows.at(-1), rows.at(-backends.length)];
   return {
     figures: {
       preset: headline?.preset ?? null,
+      backend: headline?.backend ?? null,
       peak_rss_gib: headline?.peak_rss_gib ?? null,
       seconds: headline?.seconds ?? null,
+      times_faster:
+        headline === undefined || baseline === undefined || headline === baseline
+          ? null
+          : round(baseline.seconds / headline.seconds, 2),
       by_preset: rows,
     },
     notes: [
       'peak_rss_gib is VmHWM of a fresh process (runtime, kernels and buffers); the page cache is not in it, as no file is mapped',
-      'seconds is one gradient over one sequence; open_seconds verifies the whole store beforehand, write_seconds made it',
+      'seconds is the last of the gradients, one after the other; first_seconds the first, in which native-bf16 writes its copy of rounded weights (copy_gb)',
+      'read_gb are weights read in the last one, disk_gb what came from the disk for it and not from the page cache; wait_share the share of its time in which nothing was computed as weights were still being read',
+      'open_seconds verifies the whole store beforehand, write_seconds made it; times_faster compares seconds of the first backend and the last',
     ],
   };
 }
 
+function backendNamed(name: string): MemoryBackend {
+  const backend = BACKENDS.find((candidate) => candidate === name);
+  if (backend === undefined) throw new UnknownBackendError(`--backend is one of ${BACKENDS.join(', ')}, not "${name}"`);
+  return backend;
+}
+
+function defaultBackends(): MemoryBackend[] {
+  const native = usableInstructionSets().length > 0;
+  return ['onnx', ...(native ? [loadNativeLibrary().bf16 ? ('native-bf16' as const) : ('native-fp32' as const)] : [])];
+}
+
 async function measure(
   preset: Preset,
-  dir: string,
-  options: Pick<GradientTask, 'context' | 'threads' | 'prefetch'>,
+  place: { readonly dir: string; readonly store: string | undefined },
+  backends: readonly MemoryBackend[],
+  options: Pick<GradientTask, 'context' | 'sequences' | 'calls' | 'threads' | 'prefetch' | 'spill'>,
   { signal, progress }: Pick<BenchmarkOptions, 'signal' | 'progress'>,
-): Promise<Row> {
+): Promise<Row[]> {
   const bytes = parameterCount(preset) * 4;
+  const { dir } = place;
+  const files = (backends.includes('native-bf16') ? 0.5 : 0) + (place.store === undefined ? 1 : 0);
   await mkdir(dir, { recursive: true });
   const { bavail, bsize } = await statfs(dir);
-  if (bavail * bsize < bytes * 1.02)
-    throw new DiskSpaceError(`${preset.name} needs ${(bytes / GIB).toFixed(1)} GiB in ${dir}; give another with --dir`);
+  if (bavail * bsize < bytes * files * 1.02)
+    throw new DiskSpaceError(
+      `${preset.name} needs ${((bytes * files) / GIB).toFixed(1)} GiB in ${dir}; give another with --dir`,
+    );
   const folder = await mkdtemp(join(dir, 'alice-bench-memory-'));
   try {
-    const store = join(folder, 'weights');
-    progress(`${preset.name}: writing ${(bytes / GIB).toFixed(2)} GiB of weights`);
-    const writeSeconds = await secondsOf(async () => {
-      const written = await createInitialStore(store, preset, new Uint8Array(32).fill(7), { signal });
-      await written.close();
-    });
-    progress(`${preset.name}: gradient over ${options.context} tokens`);
-    const task: GradientTask = { preset: preset.name, store, ...options };
-    const { stdout } = await promisify(execFile)(process.execPath, [CHILD, JSON.stringify(task)], { signal });
-    const report = JSON.parse(stdout) as GradientReport;
-    if (report.elements !== parameterCount(preset))
-      throw new RangeError(`the gradient has ${report.elements} elements, the model ${parameterCount(preset)}`);
-    progress(`${preset.name}: ${(report.peakBytes / GIB).toFixed(2)} GiB, ${report.seconds.toFixed(1)} s`);
-    return {
-      preset: preset.name,
-      parameters: report.elements,
-      tokens: options.context,
-      peak_rss_gib: round(report.peakBytes / GIB, 3),
-      seconds: round(report.seconds, 2),
-      open_seconds: round(report.openSeconds, 2),
-      write_seconds: round(writeSeconds, 2),
-    };
+    const store = place.store ?? join(folder, 'weights');
+    let writeSeconds = 0;
+    if (place.store === undefined) {
+      progress(`${preset.name}: writing ${(bytes / GIB).toFixed(2)} GiB of weights`);
+      writeSeconds = await secondsOf(async () => {
+        const written = await createInitialStore(store, preset, new Uint8Array(32).fill(7), { signal });
+        await written.close();
+      });
+    }
+    const rows: Row[] = [];
+    for (const backend of backends) {
+      const tokens = options.sequences * options.context;
+      progress(`${preset.name}, ${backend}: gradient over ${tokens} tokens`);
+      // onnxruntime has no copy to be made first; natively, spilling is there, and there alone.
+      const calls = backend === 'onnx' ? 1 : options.calls;
+      const task: GradientTask = { preset: preset.name, store, backend, scratchFolder: folder, ...options, calls };
+      const { stdout } = await promisify(execFile)(process.execPath, [CHILD, JSON.stringify(task)], { signal });
+      const report = JSON.parse(stdout) as GradientReport;
+      rows.push({
+        preset: preset.name,
+        backend,
+        tokens,
+        ...rowOf(preset, report),
+        write_seconds: round(writeSeconds, 2),
+      });
+      const { peak_rss_gib, seconds } = rows.at(-1) as Row;
+      progress(`${preset.name}, ${backend}: ${peak_rss_gib.toFixed(2)} GiB, ${seconds.toFixed(1)} s`);
+    }
+    return rows;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function rowOf(
+  preset: Preset,
+  { calls, openSeconds, peakBytes }: GradientReport,
+): Omit<Row, 'preset' | 'backend' | 'tokens' | 'write_seconds'> {
+  const [first, last] = [calls[0], calls.at(-1)];
+  if (first === undefined || last === undefined) throw new RangeError('no gradient was computed');
+  if (last.elements !== parameterCount(preset))
+    throw new RangeError(`the gradient has ${last.elements} elements, the model ${parameterCount(preset)}`);
+  return {
+    parameters: last.elements,
+    peak_rss_gib: round(peakBytes / GIB, 3),
+    seconds: round(last.seconds, 2),
+    first_seconds: round(first.seconds, 2),
+    wait_share: round(last.waitSeconds / last.seconds, 4),
+    read_gb: round(last.bytesRead / 1e9, 2),
+    disk_gb: round(last.diskBytes / 1e9, 2),
+    copy_gb: round(first.bytesWritten / 1e9, 2),
+    open_seconds: round(openSeconds, 2),
+  };
 }

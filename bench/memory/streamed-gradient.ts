@@ -7,32 +7,12 @@
 import { readFileSync } from 'node:fs';
 import { TensorStore } from '../../kernels/checkpoint/tensor-store.ts';
 import { StreamedEngine } from '../../kernels/engine/streamed-engine.ts';
+import type { StreamedModel } from '../../kernels/engine/streamed-model.ts';
 import { tensorLayout } from '../../kernels/model/layout.ts';
 import { presetByName } from '../../kernels/model/preset.ts';
 import { presetHash } from '../../kernels/model/preset-hash.ts';
-
-/** What the child is asked for. */
-export interface GradientTask {
-  readonly preset: string;
-  readonly store: string;
-  /** Length of the one sequence. */
-  readonly context: number;
-  readonly threads: number;
-  readonly prefetch: boolean;
-}
-
-/** What it reports. */
-export interface GradientReport {
-  readonly loss: number;
-  readonly gradientNorm: number;
-  /** Elements that the sink got. */
-  readonly elements: number;
-  /** Of the gradient: from reading the first weight to handing on the last part. */
-  readonly seconds: number;
-  /** Of verifying the whole store beforehand. */
-  readonly openSeconds: number;
-  readonly peakBytes: number;
-}
+import { NativeStreamedEngine } from '../../kernels/native/native-streamed-engine.ts';
+import type { GradientCall, GradientReport, GradientTask } from './gradient-task.ts';
 
 /**
  * Most bytes that this process ever had in memory. Files that are read, not mapped, lie in the page cache, which belongs
@@ -45,27 +25,50 @@ function peakResidentBytes(): number {
   return Number(kib) * 1024;
 }
 
-async function gradient(task: GradientTask): Promise<GradientReport> {
+/** Bytes that this process had the disk read. */
+function diskBytes(): number {
+  if (process.platform !== 'linux') return Number.NaN;
+  return Number(/^read_bytes: (\d+)$/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+}
+
+function engineFor(store: TensorStore, task: GradientTask): StreamedModel {
+  const { backend, context, threads, prefetch, scratchFolder, spill } = task;
+  const options = { preset: presetByName(task.preset), threads, batch: 1, context, prefetch };
+  if (backend === 'onnx') return new StreamedEngine(store, options);
+  const precision = backend === 'native-bf16' ? 'bf16' : 'fp32';
+  return new NativeStreamedEngine(store, { ...options, precision, scratchFolder, spill });
+}
+
+async function measure(task: GradientTask): Promise<GradientReport> {
   const preset = presetByName(task.preset);
   const layout = tensorLayout(preset);
   const began = performance.now();
   const store = await TensorStore.open(task.store, { kind: 'weights', presetHash: presetHash(preset), layout });
-  const opened = performance.now();
-  const { context, threads, prefetch } = task;
-  const engine = new StreamedEngine(store, { preset, threads, batch: 1, context, prefetch });
+  const openSeconds = (performance.now() - began) / 1000;
+  const engine = engineFor(store, task);
   // Spread over the vocabulary, so that as many rows of the embedding are read as there are tokens.
-  const tokens = Int32Array.from({ length: context + 1 }, (_, i) => (i * 7919) % preset.vocabulary);
-  let elements = 0;
-  const { loss, gradientNorm } = await engine.gradient(tokens, (part) => {
-    elements += part.length;
-  });
-  const seconds = (performance.now() - opened) / 1000;
+  const length = task.sequences * (task.context + 1);
+  const tokens = Int32Array.from({ length }, (_, i) => (i * 7919) % preset.vocabulary);
+  const calls: GradientCall[] = [];
+  for (let call = 0; call < task.calls; call++) {
+    const [start, disk] = [performance.now(), diskBytes()];
+    let elements = 0;
+    const { loss, gradientNorm } = await engine.gradient(tokens, (part) => {
+      elements += part.length;
+    });
+    const seconds = (performance.now() - start) / 1000;
+    const { waitedMs, bytesRead, bytesWritten } = engine.reading;
+    const waitSeconds = waitedMs / 1000;
+    calls.push({
+      ...{ loss, gradientNorm, elements, seconds, waitSeconds, bytesRead, bytesWritten },
+      diskBytes: diskBytes() - disk,
+    });
+  }
   await engine.close();
   await store.close();
-  const openSeconds = (opened - began) / 1000;
-  return { loss, gradientNorm, elements, seconds, openSeconds, peakBytes: peakResidentBytes() };
+  return { calls, openSeconds, peakBytes: peakResidentBytes() };
 }
 
 const task = process.argv[2];
 if (task === undefined) throw new TypeError('usage: streamed-gradient.ts TASK_AS_JSON');
-process.stdout.write(JSON.stringify(await gradient(JSON.parse(task) as GradientTask)));
+process.stdout.write(JSON.stringify(await measure(JSON.parse(task) as GradientTask)));

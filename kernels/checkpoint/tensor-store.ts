@@ -75,6 +75,18 @@ function pieceLength({ role, shape, length }: TensorSlot): number {
   return row * Math.max(1, Math.floor(PIECE_ELEMENTS / row));
 }
 
+/** Where a part of a store lies in its file, for who reads it without the store: see {@link TensorStore.region}. */
+export interface StoredRegion {
+  /** Descriptor of the open file. */
+  readonly file: number;
+  /** Of the first byte. */
+  readonly position: number;
+  /** Bytes under one checksum; the last piece may be shorter. */
+  readonly pieceBytes: number;
+  /** CRC-32 of each piece, as it must be. */
+  readonly sums: Uint32Array<ArrayBuffer>;
+}
+
 /** Thrown for parts that do not lie on the borders of checked pieces, and for a store that was never filled. */
 export class TensorStoreUseError extends Error {
   static readonly code = 'ERR_TENSOR_STORE_USE';
@@ -89,7 +101,7 @@ function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
 /** Checksums of a tensor's pieces. A piece that was not written yet is zero. */
 class Checksums {
   readonly pieceBytes: number;
-  readonly #values: Uint32Array;
+  readonly #values: Uint32Array<ArrayBuffer>;
   readonly #written: Uint8Array;
 
   constructor(slot: TensorSlot) {
@@ -101,6 +113,11 @@ class Checksums {
     this.#values.fill(crc32(zeros));
     const last = slot.length * 4 - (pieces - 1) * this.pieceBytes;
     this.#values[pieces - 1] = crc32(zeros.subarray(0, last));
+  }
+
+  /** Those of some pieces, as they are now. */
+  slice(first: number, count: number): Uint32Array<ArrayBuffer> {
+    return this.#values.slice(first, first + count);
   }
 
   get complete(): boolean {
@@ -133,6 +150,8 @@ export class TensorStore {
   readonly #file: FileHandle;
   /** By tensor name. */
   readonly #checksums: ReadonlyMap<string, Checksums>;
+  /** By tensor name: how often it was written. */
+  readonly #writes = new Map<string, number>();
   /** Where the file lies until it is sealed for the first time. */
   #temporary: string | undefined;
   #header: TensorFileHeader;
@@ -240,7 +259,7 @@ export class TensorStore {
    */
   async read(part: TensorPart, out: Float32Array<ArrayBuffer>): Promise<void> {
     const { slot, start, length } = part;
-    this.#checkBorders(part, out);
+    this.#checkBorders(part, out.length);
     const bytes = bytesOf(out);
     const position = TENSOR_FILE_HEADER_BYTES + (slot.offset + start) * 4;
     const spans: Promise<boolean>[] = [];
@@ -261,7 +280,8 @@ export class TensorStore {
    */
   async write(part: TensorPart, values: Float32Array<ArrayBuffer>): Promise<void> {
     const { slot, start } = part;
-    this.#checkBorders(part, values);
+    this.#checkBorders(part, values.length);
+    this.#writes.set(slot.name, this.writesOf(slot) + 1);
     if (this.#whole) this.#marking ??= this.#mark();
     await this.#marking;
     const bytes = bytesOf(values);
@@ -270,6 +290,27 @@ export class TensorStore {
     for (let at = 0, piece = first; at < bytes.length; at += sums.pieceBytes, piece++)
       sums.set(piece, crc32(bytes.subarray(at, at + sums.pieceBytes)));
     await writeAll(this.#file, bytes, TENSOR_FILE_HEADER_BYTES + (slot.offset + start) * 4);
+  }
+
+  /**
+   * Where a part lies, with borders as for {@link read}. The checksums are those of now: who reads by them verifies as
+   * {@link read} does. Throws {@link TensorStoreUseError}.
+   */
+  region({ slot, start, length }: TensorPart): StoredRegion {
+    this.#checkBorders({ slot, start, length }, length);
+    const sums = this.#sums(slot);
+    const first = (start * 4) / sums.pieceBytes;
+    return {
+      file: this.#file.fd,
+      position: TENSOR_FILE_HEADER_BYTES + (slot.offset + start) * 4,
+      pieceBytes: sums.pieceBytes,
+      sums: sums.slice(first, Math.ceil((length * 4) / sums.pieceBytes)),
+    };
+  }
+
+  /** How often a tensor was written since the store was opened: what was made of it earlier is out of date. */
+  writesOf({ name }: TensorSlot): number {
+    return this.#writes.get(name) ?? 0;
   }
 
   /**
@@ -332,13 +373,13 @@ export class TensorStore {
     return sums;
   }
 
-  #checkBorders({ slot, start, length }: TensorPart, values: Float32Array): void {
+  #checkBorders({ slot, start, length }: TensorPart, elements: number): void {
     const piece = this.#sums(slot).pieceBytes / 4;
     const end = start + length;
     const aligned = start % piece === 0 && (end % piece === 0 || end === slot.length);
-    if (!aligned || start < 0 || length < 1 || end > slot.length || values.length !== length)
+    if (!aligned || start < 0 || length < 1 || end > slot.length || elements !== length)
       throw new TensorStoreUseError(
-        `elements ${start} to ${end} of ${slot.name} are no pieces of it, or not ${values.length}`,
+        `elements ${start} to ${end} of ${slot.name} are no pieces of it, or not ${elements}`,
       );
   }
 

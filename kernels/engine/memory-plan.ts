@@ -42,12 +42,23 @@ export interface MemoryRequest {
 /** What a training session keeps: start, two moments, pseudo-gradient, error feedback and the copy that is being written. */
 export const TRAINING_VECTORS = 6;
 
+/** How the native library streams a model (`native-streamed-memory.ts` plans it). */
+export interface NativeStreaming {
+  readonly precision: 'fp32' | 'bf16';
+  /** Sequences that go through a layer together. */
+  readonly batch: number;
+  /** Whether inputs of blocks lie in a file. */
+  readonly spill: boolean;
+}
+
 /** A mode and what it takes. */
 export interface MemoryPlan {
   readonly backend: Backend;
   readonly mode: MemoryMode;
   /** Estimated peak of the process. */
   readonly bytes: number;
+  /** Streamed by the native library, and how; absent where onnxruntime computes. */
+  readonly native?: NativeStreaming;
 }
 
 /** Thrown when a model fits in no way that is allowed. */

@@ -20,18 +20,12 @@ import { checkOptions, type EngineOptions, MAX_HEAD_ROWS } from './onnx-engine.t
 import { SquareSums } from './square-sums.ts';
 import { readEmbeddings, storedNonFiniteLoss } from './stored-weights.ts';
 import { streamedBuffers } from './streamed-memory.ts';
+import { type GradientSink, LossNotFinite, type StreamedModel, type StreamedReading } from './streamed-model.ts';
 import { countSequences, type TokenPass, tokenPasses } from './token-passes.ts';
 import { sequenceMeans } from './variant-pass.ts';
-import { WeightStream } from './weight-stream.ts';
+import { readerOf, WeightStream } from './weight-stream.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
-
-/**
- * Takes a part of the gradient: head, final norm, blocks from last to first (tensors of a block in canonical order), then
- * the embedding. Parts of a tensor come in order; every element comes once. `gradient` is valid until the sink is done; the
- * engine waits for it. What it throws ends the call.
- */
-export type GradientSink = (part: TensorPart, gradient: Floats) => void | Promise<void>;
 
 /** How a streamed engine runs: on the CPU, in fp32. */
 export interface StreamedEngineOptions
@@ -39,6 +33,8 @@ export interface StreamedEngineOptions
   /** Whether the next layer's weights are read while the present one computes. Default true; costs a layer's weights. */
   readonly prefetch?: boolean;
 }
+
+type Stream = WeightStream<Floats, Floats[]>;
 
 /** What a pass holds through a call. */
 interface Pass extends TokenPass {
@@ -48,8 +44,8 @@ interface Pass extends TokenPass {
   readonly activations: readonly Floats[];
 }
 
-/** A model whose weights lie in a store, on a device. One call at a time, as for `Engine`; errors are the same. */
-export class StreamedEngine {
+/** A model whose weights lie in a store, on onnxruntime. */
+export class StreamedEngine implements StreamedModel {
   readonly preset: Preset;
   /** Tokens predicted per sequence. */
   readonly context: number;
@@ -71,6 +67,7 @@ export class StreamedEngine {
   readonly #activations: Floats[] = [];
   #activationsInUse = 0;
   readonly #tables: Floats[] = [];
+  #reading: StreamedReading = { waitedMs: 0, bytesRead: 0, bytesWritten: 0 };
 
   /** Throws InvalidEngineOptionsError, TensorFileMismatchError for a store of another model or of something else. */
   constructor(store: TensorStore, options: StreamedEngineOptions) {
@@ -97,6 +94,10 @@ export class StreamedEngine {
     this.#head = new HeadPrograms(preset, this.#headRows, session, this.#headTileBytes);
   }
 
+  get reading(): StreamedReading {
+    return this.#reading;
+  }
+
   /** Mean loss of each sequence, nats. Throws as `Engine.losses`, and what the store throws. */
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {
     return await this.#use.call(async () => {
@@ -108,6 +109,7 @@ export class StreamedEngine {
         await this.#blocksForward(stream, passes, signal);
         await this.#head.forward(this.#headPasses(passes), await this.#headWeights(stream), signal);
       } finally {
+        this.#reading = { waitedMs: stream.waitedMs, bytesRead: 4 * stream.elementsRead, bytesWritten: 0 };
         await stream.close();
       }
       const rowLosses = passes.map(({ losses }) => losses);
@@ -152,6 +154,7 @@ export class StreamedEngine {
         // Only now can the store be read for the weight that is to blame.
         throw error instanceof LossNotFinite ? await this.#nonFiniteLoss() : error;
       } finally {
+        this.#reading = { waitedMs: stream.waitedMs, bytesRead: 4 * stream.elementsRead, bytesWritten: 0 };
         await stream.close();
       }
       return { loss: this.#total(passes) * rowWeight, gradientNorm: sums.norm(this.layout) };
@@ -184,7 +187,7 @@ export class StreamedEngine {
     return passes;
   }
 
-  async #blocksForward(stream: WeightStream, passes: readonly Pass[], signal?: AbortSignal): Promise<void> {
+  async #blocksForward(stream: Stream, passes: readonly Pass[], signal?: AbortSignal): Promise<void> {
     for (const layer of this.#layers()) {
       const weights = await stream.next();
       for (const { activations } of passes) {
@@ -199,7 +202,7 @@ export class StreamedEngine {
    * by pass, instead of going to the sink.
    */
   async #headBackward(
-    stream: WeightStream,
+    stream: Stream,
     passes: readonly Pass[],
     upstream: readonly Floats[],
     sink: GradientSink,
@@ -235,7 +238,7 @@ export class StreamedEngine {
 
   /** Turns `upstream` from gradients of the head's input into gradients of the embedded tokens. */
   async #blocksBackward(
-    stream: WeightStream,
+    stream: Stream,
     passes: readonly Pass[],
     upstream: Floats[],
     sink: GradientSink,
@@ -320,7 +323,7 @@ export class StreamedEngine {
     return total;
   }
 
-  async #headWeights(stream: WeightStream): Promise<{ norm: Floats; tile: () => Promise<Floats> }> {
+  async #headWeights(stream: Stream): Promise<{ norm: Floats; tile: () => Promise<Floats> }> {
     const norm = new Float32Array(this.preset.hidden);
     await this.store.read(wholeTensor(this.#slot('norm')), norm);
     return { norm, tile: async () => (await stream.next())[0] as Floats };
@@ -335,8 +338,8 @@ export class StreamedEngine {
     }));
   }
 
-  #stream(groups: readonly (readonly TensorPart[])[]): WeightStream {
-    return new WeightStream(this.store, this.#memories(), groups);
+  #stream(groups: readonly (readonly TensorPart[])[]): Stream {
+    return new WeightStream(readerOf(this.store), this.#memories(), groups);
   }
 
   #memories(): readonly [Floats, ...Floats[]] {
@@ -399,11 +402,6 @@ export class StreamedEngine {
     this.#tables[pass] = array;
     return array;
   }
-}
-
-/** A loss is NaN or infinite; which tensor is to blame is not known yet. */
-class LossNotFinite extends Error {
-  override readonly name = 'LossNotFinite';
 }
 
 /** The input of a layer: fewer arrays than layers take turns. */

@@ -11,7 +11,7 @@ import type { RowLosses } from './row-losses.ts';
 import { readEmbeddings } from './stored-weights.ts';
 import type { TokenPass } from './token-passes.ts';
 import { blockSlots, headSlots, type LayeredModel, type TensorMemory } from './variant-pass.ts';
-import { WeightStream } from './weight-stream.ts';
+import { readerOf, WeightStream } from './weight-stream.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
@@ -24,7 +24,7 @@ export class StreamedLayers implements LayeredModel {
   readonly #head: HeadPrograms;
   readonly #memories: readonly Floats[];
   /** Of the present sweep. */
-  #stream: WeightStream | undefined;
+  #stream: WeightStream<Floats, Floats[]> | undefined;
 
   /** @param memories - one or two as `WeightStream` takes them, as long as a block's weights and a tile of the head */
   constructor(
@@ -91,7 +91,10 @@ export class StreamedLayers implements LayeredModel {
     const blocks = Array.from({ length: this.preset.layers }, (_, layer) =>
       blockSlots(this.layout, layer).map(wholeTensor),
     );
-    this.#stream = new WeightStream(this.#store, this.#memories, [...blocks, ...this.#tiles().map((tile) => [tile])]);
+    this.#stream = new WeightStream(readerOf(this.#store), this.#memories, [
+      ...blocks,
+      ...this.#tiles().map((tile) => [tile]),
+    ]);
   }
 
   async #next(): Promise<Floats[]> {

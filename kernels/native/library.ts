@@ -38,6 +38,26 @@ export interface NativeAdamWConstants {
   readonly keep: number;
 }
 
+/** A part of a tensor's file to be read, whole pieces of it. */
+export interface NativeReadPart {
+  /** Descriptor. */
+  readonly file: number;
+  readonly position: number;
+  /** Bytes under one checksum; the last piece may be shorter. */
+  readonly pieceBytes: number;
+  /** Of float32: CRC-32. Of bfloat16: what the copy's `sums` were filled with. */
+  readonly sums: Uint32Array;
+  /** As long as the part; bfloat16 in a Uint16Array. */
+  readonly to: Float32Array | Uint16Array;
+  /** 1 if the file holds float32 that is to be rounded; else it holds what `to` does. */
+  readonly rounds: number;
+  /** With `rounds`: where the rounded ones are written, and their checksums. */
+  readonly copy?: { readonly file: number; readonly position: number; readonly sums: Uint32Array };
+}
+
+/** Matrices of a block, or rows of a head: float32, or bfloat16 for an engine in bf16. */
+export type NativeWeights = Float32Array | Uint16Array;
+
 /** An engine inside the library. */
 export type NativeHandle = object;
 
@@ -78,6 +98,70 @@ export interface NativeLibrary {
     targets: Int32Array,
     rowLosses: Float32Array,
   ): void;
+  /**
+   * One block forward, as {@link block}: `weights` has its tensors one after the other, but the norms, which are ignored
+   * there and lie in `norms`. `y` may be `x`.
+   */
+  blockForward(
+    engine: NativeHandle,
+    norms: Float32Array,
+    weights: NativeWeights,
+    x: Float32Array,
+    y: Float32Array,
+  ): void;
+  /** Turns the gradient of a block's output, `dStream`, into that of `x`; writes (or adds to) that of the weights. */
+  blockBackward(
+    engine: NativeHandle,
+    norms: Float32Array,
+    weights: NativeWeights,
+    x: Float32Array,
+    dStream: Float32Array,
+    gradient: Float32Array,
+    accumulate: number,
+  ): void;
+  /**
+   * Begins the head for rows with these targets. Then `headForward` for all rows with each part of the vocabulary,
+   * `headFinish`, and for a gradient `headBackward` likewise, parts in order, and `headEnd`. Parts are whole blocks of 2048
+   * rows of the head, from `start` on; `x` are rows of the stream from `first` on, at most as many as the engine's batch.
+   */
+  headBegin(engine: NativeHandle, targets: Int32Array, gradient: number): void;
+  headForward(
+    engine: NativeHandle,
+    norm: Float32Array,
+    weights: NativeWeights,
+    start: number,
+    x: Float32Array,
+    first: number,
+  ): void;
+  /** Fills the cross-entropy of all rows. */
+  headFinish(engine: NativeHandle, rowWeight: number, rowLosses: Float32Array): void;
+  /** `dNormalized` adds up over the parts; `gradient` is the part's, written or added to. */
+  headBackward(
+    engine: NativeHandle,
+    norm: Float32Array,
+    weights: NativeWeights,
+    start: number,
+    x: Float32Array,
+    first: number,
+    dNormalized: Float32Array,
+    gradient: Float32Array,
+    accumulate: number,
+  ): void;
+  /** Turns `dNormalized`, in place, into the gradient of the stream. */
+  headEnd(
+    engine: NativeHandle,
+    norm: Float32Array,
+    x: Float32Array,
+    dNormalized: Float32Array,
+    dNorm: Float32Array,
+    accumulate: number,
+  ): void;
+  /**
+   * Reads parts one after the other in a thread of the runtime's pool, and verifies them. Resolves to undefined, or to
+   * the index of the first one that is damaged or cut off; rejects with what the system says. The arrays must stay
+   * as they are until then, and the files open.
+   */
+  read(parts: readonly NativeReadPart[]): Promise<number | undefined>;
   /** Sum of squares in float64. */
   squares(engine: NativeHandle, values: Float32Array): number;
   /** One AdamW step over a tensor. */

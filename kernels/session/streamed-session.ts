@@ -40,6 +40,7 @@ import { noiseFrom } from './pretended-gradient.ts';
 import { type ScoringOutcome, variantOptions } from './scoring.ts';
 import { aggregateStored } from './streamed-aggregation.ts';
 import { scoringActivationBytes } from './streamed-budget.ts';
+import { createStreamedModel } from './streamed-model.ts';
 import { scoreEncoded } from './streamed-scoring.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
@@ -224,11 +225,15 @@ export class StreamedModelSession implements ModelSession {
   ): Promise<TrainingOutcome> {
     const start = this.#loaded();
     await this.#dropTrained();
-    const { recipe, streamFolder } = this.#init;
+    const { preset, recipe, threads, streamFolder } = this.#init;
     const init = {
       start,
       folder: streamFolder,
-      engine: this.#engineOptions(),
+      engine: (store: TensorStore) =>
+        createStreamedModel(store, {
+          ...{ preset, threads, batchSequences: recipe.batchSequences },
+          ...{ plan: this.memory, scratchFolder: streamFolder },
+        }),
       tokens: work.tokens,
       sequencesPerStep: recipe.batchSequences,
       learningRate: work.learningRate,

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { type TensorPart, TensorStore, tensorParts } from '../checkpoint/tensor-store.ts';
 import { NonFiniteError, sumOfSquares } from '../engine/engine.ts';
-import { type GradientSink, StreamedEngine, type StreamedEngineOptions } from '../engine/streamed-engine.ts';
+import type { GradientSink, StreamedModel } from '../engine/streamed-model.ts';
 import { defaultAdamWOptions } from './adamw.ts';
 import { type InnerStepsInit, type InnerStepsOptions, type StepsTaken, takeSteps } from './inner-steps.ts';
 import { STEP_ELEMENTS, type StreamedAdamW } from './streamed-adamw.ts';
@@ -11,7 +11,8 @@ import { STEP_ELEMENTS, type StreamedAdamW } from './streamed-adamw.ts';
 export interface StreamedStepsInit extends InnerStepsInit {
   /** The shared weights: read, never written. */
   readonly start: TensorStore;
-  readonly engine: StreamedEngineOptions;
+  /** Makes the engine over the moving weights; it is closed at the end. */
+  readonly engine: (weights: TensorStore) => StreamedModel;
   /** For the moving weights and the gradient: twice the size of the model, deleted at the end. */
   readonly folder: string;
 }
@@ -40,7 +41,7 @@ export async function streamedSteps(
   const { presetHash, layout } = start;
   const gradient = await TensorStore.create(join(folder, 'gradient'), { kind: 'gradient', presetHash, layout });
   cleanup.defer(() => gradient.close());
-  const engine = new StreamedEngine(moving, init.engine);
+  const engine = init.engine(moving);
   cleanup.defer(() => engine.close());
   const taken = await takeSteps(engine.context, init, options, async (tokens, learningRate) => {
     // The norm that clips is known only when the last part is: all of them wait on disk.

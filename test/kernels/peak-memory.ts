@@ -6,7 +6,9 @@ import { createEngine } from '../../kernels/engine/onnx-engine.ts';
 import { StreamedEngine } from '../../kernels/engine/streamed-engine.ts';
 import { initializeTensor } from '../../kernels/model/initialize.ts';
 import { presetByName } from '../../kernels/model/preset.ts';
+import { loadNativeLibrary } from '../../kernels/native/library.ts';
 import { createNativeEngine } from '../../kernels/native/native-engine.ts';
+import { NativeStreamedEngine } from '../../kernels/native/native-streamed-engine.ts';
 import { seededTokens } from './seeded.ts';
 import { withFolder } from './streamed-store.ts';
 
@@ -22,6 +24,15 @@ if (mode === 'whole' || mode === 'blocks') {
   for (const slot of engine.layout)
     initializeTensor(preset, seed, slot, engine.weights.subarray(slot.offset, slot.offset + slot.length));
   for (let call = 0; call < 2; call++) await engine.lossAndGradient(tokens);
+} else if (mode === 'native-streamed') {
+  await withFolder(async (folder) => {
+    const store = await createInitialStore(join(folder, 'weights'), preset, seed);
+    const precision = loadNativeLibrary().bf16 ? 'bf16' : 'fp32';
+    const engine = new NativeStreamedEngine(store, { ...options, precision, scratchFolder: folder });
+    for (let call = 0; call < 2; call++) await engine.gradient(tokens, () => {});
+    await engine.close();
+    await store.close();
+  });
 } else {
   await withFolder(async (folder) => {
     const store = await createInitialStore(join(folder, 'weights'), preset, seed);

@@ -6,7 +6,8 @@ import { TensorFileContentError, TensorFileMismatchError } from '../../kernels/c
 import { type TensorPart, type TensorStore, wholeTensor } from '../../kernels/checkpoint/tensor-store.ts';
 import { EngineBusyError, EngineClosedError, InvalidTokensError, NonFiniteError } from '../../kernels/engine/engine.ts';
 import { createEngine } from '../../kernels/engine/onnx-engine.ts';
-import { type GradientSink, StreamedEngine } from '../../kernels/engine/streamed-engine.ts';
+import { StreamedEngine } from '../../kernels/engine/streamed-engine.ts';
+import type { GradientSink } from '../../kernels/engine/streamed-model.ts';
 import { initialWeights } from '../../kernels/model/initialize.ts';
 import { parameterCount, tensorLayout } from '../../kernels/model/layout.ts';
 import { type Preset, parsePreset } from '../../kernels/model/preset.ts';

@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert';
 import { TensorStore } from '../../kernels/checkpoint/tensor-store.ts';
 import { NonFiniteError } from '../../kernels/engine/engine.ts';
 import { createEngine } from '../../kernels/engine/onnx-engine.ts';
+import { StreamedEngine } from '../../kernels/engine/streamed-engine.ts';
 import { initialWeights } from '../../kernels/model/initialize.ts';
 import { parameterCount, tensorLayout } from '../../kernels/model/layout.ts';
 import { parsePreset } from '../../kernels/model/preset.ts';
@@ -50,7 +51,7 @@ for (const tied of [false, true])
         const pseudoGradient = new Float32Array(parameterCount(preset)).fill(Number.NaN);
         const names: string[] = [];
         const taken = await streamedSteps(
-          { ...init, start, engine: options, folder },
+          { ...init, start, engine: (weights) => new StreamedEngine(weights, options), folder },
           optimizer,
           ({ slot, start: from }, values) => {
             names.push(slot.name);
@@ -90,7 +91,7 @@ test('steps that fail or are aborted hand on nothing, and forget half a step', a
     const init = {
       start,
       folder,
-      engine: { preset: smallPreset, threads: 1, batch: 2 },
+      engine: (weights: TensorStore) => new StreamedEngine(weights, { preset: smallPreset, threads: 1, batch: 2 }),
       tokens: seededTokens(2, 20, smallPreset.context, smallPreset.vocabulary),
       sequencesPerStep: 2,
       learningRate: 1e-2,

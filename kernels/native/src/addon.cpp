@@ -1,15 +1,12 @@
 // The Node-API side: every argument is checked here against the shape that the engine was made for; behind this file,
 // lengths are trusted. Calls are synchronous, so that no array can be detached or resized while it is used.
-#define NAPI_VERSION 8
-#include <node_api.h>
-
-#include <stdexcept>
-#include <string>
 #include <system_error>
 
-#include "model.h"
+#include "engine.h"
 #include "optimizer.h"
 #include "processor.h"
+#include "reading.h"
+#include "streaming.h"
 
 namespace alice {
 namespace {
@@ -17,148 +14,6 @@ namespace {
 #ifndef ALICE_ISA
 #error "build.ts names the instruction set"
 #endif
-
-// FNV-1a.
-constexpr uint64_t hashOf(const char* text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (; *text != 0; text++) hash = (hash ^ uint8_t(*text)) * 0x100000001b3;
-  return hash;
-}
-// An engine belongs to the library that made it.
-constexpr napi_type_tag kEngineTag = {0x6d1c35e0b2f94a07, hashOf(ALICE_ISA)};
-
-// A dimension that is larger than any preset's and small enough that products of three fit 63 bits.
-constexpr int64_t kMaxDimension = int64_t(1) << 24;
-constexpr int64_t kMaxParameters = int64_t(1) << 40;
-// The angles of all positions of a head are computed when an engine is made.
-constexpr int64_t kMaxAngles = int64_t(1) << 26;
-
-struct Engine {
-  Shape shape;
-  Layout layout;
-  Pool pool;
-  std::unique_ptr<Model> model;
-
-  Engine(const Shape& s, int threads, bool bf16) : shape(s), layout(s), pool(threads) {
-#if ALICE_HAS_BF16
-    if (bf16) {
-      model = std::make_unique<ModelOf<Bf16>>(s, pool);
-      return;
-    }
-#endif
-    if (bf16) throw std::invalid_argument("this instruction set has no bf16");
-    model = std::make_unique<ModelOf<float>>(s, pool);
-  }
-};
-
-void check(napi_status status) {
-  if (status != napi_ok) throw std::invalid_argument("an argument has the wrong type");
-}
-
-template <size_t N>
-struct Arguments {
-  napi_value values[N];
-  Arguments(napi_env env, napi_callback_info info) {
-    size_t count = N;
-    check(napi_get_cb_info(env, info, &count, values, nullptr, nullptr));
-    if (count < N) throw std::invalid_argument("too few arguments");
-  }
-  napi_value operator[](size_t i) const { return values[i]; }
-};
-
-double number(napi_env env, napi_value value) {
-  double result;
-  check(napi_get_value_double(env, value, &result));
-  return result;
-}
-
-// Node-API converts what is no object, or throws an error of its own.
-void checkObject(napi_env env, napi_value value) {
-  napi_valuetype type;
-  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object)
-    throw std::invalid_argument("an argument is not an object");
-}
-
-double property(napi_env env, napi_value object, const char* name) {
-  napi_value value;
-  check(napi_get_named_property(env, object, name, &value));
-  return number(env, value);
-}
-
-int64_t integer(napi_env env, napi_value object, const char* name, int64_t least, int64_t most) {
-  const double value = property(env, object, name);
-  if (!(value >= double(least) && value <= double(most)) || value != std::floor(value))
-    throw std::invalid_argument(std::string(name) + " must be an integer from " + std::to_string(least) + " to " +
-                                std::to_string(most));
-  return int64_t(value);
-}
-
-template <class T>
-struct Span {
-  T* data;
-  size_t length;
-};
-
-template <class T>
-Span<T> typedArray(napi_env env, napi_value value, napi_typedarray_type expected, const char* name) {
-  bool is = false;
-  // Node leaves it as it is for kinds of arrays that it does not know.
-  napi_typedarray_type type = napi_typedarray_type(-1);
-  void* data = nullptr;
-  size_t length = 0;
-  if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
-      napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok || type != expected)
-    throw std::invalid_argument(std::string(name) + " has the wrong type");
-  return {static_cast<T*>(data), length};
-}
-
-Span<float> floats(napi_env env, napi_value value, int64_t length, const char* name) {
-  const auto span = typedArray<float>(env, value, napi_float32_array, name);
-  if (int64_t(span.length) != length)
-    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(length) + " elements, not " +
-                                std::to_string(span.length));
-  return span;
-}
-
-Engine& engineOf(napi_env env, napi_value value) {
-  checkObject(env, value);
-  bool is = false;
-  void* data = nullptr;
-  if (napi_check_object_type_tag(env, value, &kEngineTag, &is) != napi_ok || !is ||
-      napi_unwrap(env, value, &data) != napi_ok || data == nullptr)
-    throw std::invalid_argument("not an engine, or a closed one");
-  return *static_cast<Engine*>(data);
-}
-
-Shape shapeOf(napi_env env, napi_value o) {
-  Shape s;
-  const auto dimension = [&](const char* name) { return integer(env, o, name, 1, kMaxDimension); };
-  s.vocabulary = dimension("vocabulary");
-  s.hidden = dimension("hidden");
-  s.layers = integer(env, o, "layers", 1, 1024);
-  s.queryHeads = integer(env, o, "queryHeads", 1, 1024);
-  s.keyValueHeads = integer(env, o, "keyValueHeads", 1, 1024);
-  s.ffn = dimension("ffn");
-  s.context = dimension("context");
-  s.batch = dimension("batch");
-  s.ropeTheta = property(env, o, "ropeTheta");
-  s.epsilon = property(env, o, "normEpsilon");
-  s.tied = integer(env, o, "tied", 0, 1) == 1;
-  s.recompute = integer(env, o, "recompute", 0, 1) == 1;
-  s.headBytes = integer(env, o, "headBytes", 1, int64_t(1) << 40);
-  if (s.hidden % s.queryHeads != 0 || s.hidden / s.queryHeads % 2 != 0 || s.queryHeads % s.keyValueHeads != 0)
-    throw std::invalid_argument("heads do not divide the width evenly");
-  if (!(s.ropeTheta >= 1 && std::isfinite(s.ropeTheta)) || !(s.epsilon > 0 && s.epsilon <= 1))
-    throw std::invalid_argument("ropeTheta or normEpsilon is out of range");
-  // Products of three dimensions stay within 63 bits when each of two does within 40.
-  for (const int64_t other : {s.hidden, s.ffn, s.vocabulary, s.context})
-    if (other * s.hidden > kMaxParameters) throw std::invalid_argument("the shape is too large");
-  if (s.context * (s.hidden / s.queryHeads) > kMaxAngles) throw std::invalid_argument("the shape is too large");
-  if (s.batch * s.context > kMaxDimension || s.batch * s.context * std::max(s.ffn, s.hidden) > kMaxParameters)
-    throw std::invalid_argument("the batch is too large");
-  if (Layout(s).length > kMaxParameters) throw std::invalid_argument("the shape is too large");
-  return s;
-}
 
 napi_value create(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
@@ -235,7 +90,7 @@ napi_value block(napi_env env, napi_callback_info info) {
   if (x.length == 0 || x.length % sequence != 0 || x.length / sequence > size_t(engine.shape.batch))
     throw std::invalid_argument("x is not one to `batch` sequences");
   const auto y = floats(env, arguments[3], int64_t(x.length), "y");
-  engine.model->block(weights.data, x.data, y.data, int64_t(x.length / sequence));
+  engine.model->block({weights.data, engine.layout.block}, x.data, y.data, int64_t(x.length / sequence));
   return nullptr;
 }
 
@@ -338,6 +193,14 @@ NAPI_MODULE_INIT() {
   define<train>(env, exports, "train");
   define<block>(env, exports, "block");
   define<headLosses>(env, exports, "headLosses");
+  define<blockForward>(env, exports, "blockForward");
+  define<blockBackward>(env, exports, "blockBackward");
+  define<headBegin>(env, exports, "headBegin");
+  define<headForward>(env, exports, "headForward");
+  define<headFinish>(env, exports, "headFinish");
+  define<headBackward>(env, exports, "headBackward");
+  define<headEnd>(env, exports, "headEnd");
+  define<alice::read>(env, exports, "read");
   define<squares>(env, exports, "squares");
   define<step>(env, exports, "step");
   define<supported>(env, exports, "supported");
