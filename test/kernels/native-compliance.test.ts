@@ -13,7 +13,7 @@ for (const instructionSet of usable) {
     // Recomputation is the same code on every instruction set: the fastest will do.
     if (memory === 'blocks' && instructionSet !== usable.at(-1)) continue;
     engineCompliance(`native ${instructionSet} ${memory}`, (init) =>
-      createNativeEngine({ ...init, threads: 2, memory, instructionSet }),
+      createNativeEngine({ ...init, threads: 2, memory, instructionSet, variants: 'exact' }),
     );
   }
   // An operand has 8 bits: single numbers of a gradient can be off by a fifth of the largest, norms by far less (native.test.ts).
@@ -24,5 +24,13 @@ for (const instructionSet of usable) {
       0.2,
     );
 }
+
+for (const instructionSet of usable)
+  if (loadNativeLibrary(instructionSet).differences !== undefined)
+    engineCompliance(
+      `native ${instructionSet}, variants as differences`,
+      (init) => createNativeEngine({ ...init, threads: 2, instructionSet, variants: 'differences' }),
+      { variants: 'near' },
+    );
 
 test.run();

@@ -62,6 +62,9 @@ class Model {
 
 template <class T>
 class ModelOf final : public Model {
+  template <class>
+  friend class Differences;
+
  public:
   ModelOf(const Shape& shape, Pool& pool) : s_(shape), at_(shape), pool_(pool), kept_(shape.recompute ? 1 : shape.layers) {
     const int64_t half = at_.headWidth / 2;
@@ -389,10 +392,9 @@ class ModelOf final : public Model {
     // The maxima become the factors by which probabilities are too large.
     forRows(rows, [&](int64_t i) {
       float* factors = maxima + i * tiles;
-      const float most = largest(factors, tiles);
-      float sum = 0;
-      for (int64_t tile = 0; tile < tiles; tile++) sum += sums[i * tiles + tile] * expOf(factors[tile] - most);
-      const float logSum = most + std::log(sum);
+      RunningSum all{factors[0], sums[i * tiles]};
+      for (int64_t tile = 1; tile < tiles; tile++) all.add(factors[tile], sums[i * tiles + tile]);
+      const float logSum = all.logSum();
       rowLosses[first + i] = logSum - targets[i];
       for (int64_t tile = 0; tile < tiles; tile++) factors[tile] = expOf(factors[tile] - logSum) * rowWeight;
       targets[i] = (expOf(targets[i] - logSum) - 1) * rowWeight;
