@@ -21,39 +21,56 @@ struct Changes {
   }
 };
 
+// Outputs whose sums of changes are made together.
+constexpr int kUnit = kLanes < 8 ? kLanes : 8;
+
 // Memory of a MatrixChanges.
 struct MatrixMemory {
-  Buffer<int64_t> starts;
-  Buffer<uint32_t> places;
+  Buffer<int64_t> ends, starts;
+  Buffer<uint32_t> inputs;
+  Buffer<float> deltas;
 };
 
-// Changes of a matrix [outputs, inputs] by groups of as many outputs as a register has lanes: those of group g are number
-// [starts[g], starts[g + 1]). A change's place is its input times kLanes plus its output within the group.
+// Changes of a matrix [outputs, inputs] by units of outputs. A unit takes steps [starts[u], starts[u + 1]); in each, every
+// output of it has one change, which is zero where it has no more: then no branch depends on how many there are.
 struct MatrixChanges {
-  const float* deltas;
   const int64_t* starts;
-  const uint32_t* places;
+  const uint32_t* inputs;
+  const float* deltas;
 
   // Those of the outputs that begin at flat index `offset`. Throws unless their indices ascend.
-  MatrixChanges(const Changes& all, int64_t offset, int64_t outputs, int64_t inputs, MatrixMemory& memory) {
-    const Changes changes = all.between(offset, offset + outputs * inputs);
-    int64_t* to = memory.starts.reserve(ceilDivide(outputs, kLanes) + 1);
-    uint32_t* place = memory.places.reserve(changes.count);
+  MatrixChanges(const Changes& all, int64_t offset, int64_t outputs, int64_t width, MatrixMemory& memory) {
+    const Changes changes = all.between(offset, offset + outputs * width);
+    const int64_t units = ceilDivide(outputs, kUnit);
+    int64_t *ends = memory.ends.reserve(units * kUnit), *to = memory.starts.reserve(units + 1);
     int64_t at = 0, least = offset;
-    for (int64_t output = 0; output < outputs; output++) {
-      if (output % kLanes == 0) *to++ = at;
-      const int64_t end = offset + (output + 1) * inputs;
+    to[0] = 0;
+    for (int64_t output = 0, most = 0; output < units * kUnit; output++) {
+      const int64_t first = at, end = offset + (output + 1) * width;
       for (; at < changes.count && changes.indices[at] < end; at++) {
         if (changes.indices[at] < least) throw std::invalid_argument("indices do not ascend");
         least = changes.indices[at];
-        place[at] = uint32_t((least - end + inputs) * kLanes + output % kLanes);
       }
+      ends[output] = at;
+      most = std::max(most, at - first);
+      if ((output + 1) % kUnit != 0) continue;
+      to[output / kUnit + 1] = to[output / kUnit] + most;
+      most = 0;
     }
     if (at < changes.count) throw std::invalid_argument("indices do not ascend");
-    *to = at;
-    deltas = changes.deltas;
-    starts = memory.starts.data();
-    places = place;
+    uint32_t* input = memory.inputs.reserve(to[units] * kUnit);
+    float* delta = memory.deltas.reserve(to[units] * kUnit);
+    for (int64_t output = 0; output < units * kUnit; output++) {
+      int64_t from = output == 0 ? 0 : ends[output - 1];
+      for (int64_t step = to[output / kUnit]; step < to[output / kUnit + 1]; step++, from++) {
+        const bool any = from < ends[output];
+        input[step * kUnit + output % kUnit] = any ? uint32_t(changes.indices[from] - offset - output * width) : 0;
+        delta[step * kUnit + output % kUnit] = any ? changes.deltas[from] : 0;
+      }
+    }
+    starts = to;
+    inputs = input;
+    deltas = delta;
   }
 };
 
@@ -420,20 +437,27 @@ class Differences {
   }
 
   // The sparse part for a group of rows: sums of as many outputs as there are lanes, one row a lane, turned and added to
-  // the tile. Sums are in memory, because a branch for each output would be foretold wrongly too often.
+  // the tile.
   static void addChanges(const MatrixChanges& matrix, int64_t first, int64_t columns, const float* stripe, int64_t rows,
                          float* tile) {
     for (int64_t column = 0; column < columns; column += kLanes) {
-      const int64_t *range = matrix.starts + (first + column) / kLanes, end = range[1];
-      if (range[0] == end) continue;
-      Words sums[kLanes][kGroupVectors] = {};
-      for (int64_t i = range[0]; i < end; i++) {
-        const uint32_t place = matrix.places[i];
-        const float* x = stripe + int64_t(place / kLanes) * kGroupLanes;
-        Words* to = sums[place % kLanes];
+      const int64_t unit = (first + column) / kUnit;
+      const int64_t units = std::min<int64_t>(kLanes / kUnit, ceilDivide(columns - column, kUnit));
+      if (matrix.starts[unit] == matrix.starts[unit + units]) continue;
+      Words sums[kLanes][kGroupVectors];
+      for (int64_t u = 0; u < kLanes / kUnit; u++) {
+        Vector sum[kUnit][kGroupVectors] = {};
+        if (u < units)
+          for (int64_t step = matrix.starts[unit + u]; step < matrix.starts[unit + u + 1]; step++)
 #pragma GCC unroll 8
-        for (int vector = 0; vector < kGroupVectors; vector++)
-          to[vector] = Words(Vector(to[vector]) + matrix.deltas[i] * loadVector(x + vector * kLanes));
+            for (int output = 0; output < kUnit; output++) {
+              const float* x = stripe + int64_t(matrix.inputs[step * kUnit + output]) * kGroupLanes;
+              const float delta = matrix.deltas[step * kUnit + output];
+#pragma GCC unroll 8
+              for (int vector = 0; vector < kGroupVectors; vector++)
+                sum[output][vector] += delta * loadVector(x + vector * kLanes);
+            }
+        memcpy(sums[u * kUnit], sum, sizeof sum);
       }
 #pragma GCC unroll 8
       for (int vector = 0; vector < kGroupVectors; vector++) {
