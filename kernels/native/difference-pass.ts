@@ -4,18 +4,24 @@
  * model's own losses where nothing is changed.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { VariantLossesOptions } from '../engine/engine.ts';
+import type { VariantLosses, VariantLossesOptions } from '../engine/engine.ts';
 import { findSlot, headSlot, tensorView } from '../engine/model-runner.ts';
-import { ascending, deltaBetween, type SparseDelta } from '../engine/sparse-delta.ts';
-import type { TokenPass } from '../engine/token-passes.ts';
-import { ActivationPool, blockSlots, embeddingChanges, MAX_VARIANT_BYTES } from '../engine/variant-pass.ts';
+import { ascending, checkDelta, deltaBetween, type SparseDelta } from '../engine/sparse-delta.ts';
+import { countSequences, type TokenPass, tokenPasses } from '../engine/token-passes.ts';
+import {
+  ActivationPool,
+  blockSlots,
+  embeddingChanges,
+  MAX_VARIANT_BYTES,
+  sequenceMeans,
+} from '../engine/variant-pass.ts';
 import type { TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import type { NativeDifferences, NativeHandle } from './library.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
-/** What {@link differencePass} evaluates. */
+/** What {@link differenceLosses} evaluates. */
 export interface DifferenceModel {
   readonly preset: Preset;
   readonly layout: readonly TensorSlot[];
@@ -39,16 +45,40 @@ interface Group {
   readonly cells: Cell[];
 }
 
+/** The library's functions and an engine of it in fp32. */
+interface Native {
+  readonly differences: NativeDifferences;
+  readonly handle: NativeHandle;
+}
+
 /**
- * Cross-entropy of each row of each pass, for the model as it is and for each variant, as `variantPass` (variant-pass.ts)
- * gives it. `handle` is an engine in fp32. The event loop runs between layers, variants and parts of the head.
+ * `Engine.variantLosses` by differences. The losses of the model as it is may be NaN here; the caller has the weights that
+ * are to blame. The event loop runs between layers, variants and parts of the head. Throws InvalidTokensError and
+ * InvalidDeltaError.
  */
-export async function differencePass(
+export async function differenceLosses(
   model: DifferenceModel,
-  native: { readonly differences: NativeDifferences; readonly handle: NativeHandle },
-  passes: readonly TokenPass[],
+  native: Native,
+  { batch, context }: { readonly batch: number; readonly context: number },
+  tokens: Int32Array,
   variants: readonly SparseDelta[],
   options: VariantLossesOptions = {},
+): Promise<VariantLosses> {
+  countSequences(model.preset, context, tokens);
+  for (const delta of variants) checkDelta(delta, model.weights.length);
+  const passes = tokenPasses(tokens, batch, context);
+  const rowLosses = await differencePass(model, native, passes, variants, options);
+  const [base = new Float64Array(0), ...others] = rowLosses.map((losses) => sequenceMeans(losses, passes, context));
+  return { base, variants: others.map((means) => (means.every(Number.isFinite) ? means : undefined)) };
+}
+
+/** Cross-entropy of each row of each pass, as `variantPass` (variant-pass.ts) gives it. */
+async function differencePass(
+  model: DifferenceModel,
+  native: Native,
+  passes: readonly TokenPass[],
+  variants: readonly SparseDelta[],
+  options: VariantLossesOptions,
 ): Promise<Floats[][]> {
   const { signal, onPart, maxBytes = MAX_VARIANT_BYTES } = options;
   const elements = (passes[0]?.inputs.length ?? 0) * model.preset.hidden;
@@ -120,7 +150,7 @@ class Sweep {
 
   constructor(
     model: DifferenceModel,
-    { differences, handle }: { readonly differences: NativeDifferences; readonly handle: NativeHandle },
+    { differences, handle }: Native,
     pool: ActivationPool,
     signal: AbortSignal | undefined,
   ) {

@@ -16,7 +16,7 @@ import { seededTokens, seededValues } from './seeded.ts';
 import { smallPreset as small } from './small-preset.ts';
 
 const seed = new Uint8Array(32).fill(7);
-const usable = usableInstructionSets();
+const usable = usableInstructionSets({ emulated: true });
 const able = usable.filter((name) => loadNativeLibrary(name).differences !== undefined);
 const differenceTest = able.length === 0 ? test.skip : test;
 
@@ -39,8 +39,23 @@ function text(preset: Preset, sequences: number, from: number): Int32Array<Array
   });
 }
 
+/** A trained model and updates of it. */
+interface Trained {
+  readonly weights: Float32Array;
+  readonly updates: readonly SparseDelta[];
+}
+
+const trainedModels = new Map<Preset, Promise<Trained>>();
+
+/** The same as {@link train}, once for each preset. */
+function trained(preset: Preset): Promise<Trained> {
+  const model = trainedModels.get(preset) ?? train(preset);
+  trainedModels.set(preset, model);
+  return model;
+}
+
 /** A model that has learned something, and updates of it as miners send them, at several steps. */
-async function trained(preset: Preset): Promise<{ weights: Float32Array; updates: SparseDelta[] }> {
+async function train(preset: Preset): Promise<Trained> {
   const engine = createNativeEngine({ preset, threads: 2, batch: 4 });
   try {
     engine.loadWeights(initialWeights(preset, seed));
@@ -107,10 +122,10 @@ for (const preset of presets)
     const names = tensorLayout(preset).map(({ name }) => name);
     const variants = [...updates, ...names.map((name) => changesOf(preset, name))];
     let [largest, worst] = [0, 0];
-    for (const context of [1, 29, preset.context]) {
+    for (const context of preset === odd ? [1, 29, preset.context] : [preset.context]) {
       const tokens = text({ ...preset, context }, 5, 7);
       const exact = await evaluate({ preset, context, variants: 'exact' }, weights, tokens, variants);
-      for (const instructionSet of able) {
+      for (const instructionSet of context === 29 ? able : able.slice(0, 1)) {
         const options = { preset, context, instructionSet };
         const actual = await evaluate(options, weights, tokens, variants);
         assert.equal(actual.base, exact.base);
@@ -155,9 +170,10 @@ differenceTest('a variant without effect has the losses of the base, to the bit'
 
 differenceTest('the way of evaluating can be chosen, and is exact where there is no bf16', async () => {
   const { weights, updates } = await trained(odd);
-  const tokens = text(odd, 2, 7);
+  const context = 29;
+  const tokens = text({ ...odd, context }, 2, 7);
   for (const instructionSet of usable) {
-    const options = { preset: odd, instructionSet };
+    const options = { preset: odd, context, instructionSet };
     const exact = await evaluate({ ...options, variants: 'exact' }, weights, tokens, updates);
     const usual = await evaluate(options, weights, tokens, updates);
     assert.equal(usual.base, exact.base);

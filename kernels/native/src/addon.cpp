@@ -29,7 +29,7 @@ struct Engine {
   Layout layout;
   Pool pool;
   std::unique_ptr<Model> model;
-#if defined(__AVX512BF16__)
+#if ALICE_HAS_BF16
   // Made when first used.
   std::unique_ptr<Differences<Bf16>> differences;
 #endif
@@ -251,7 +251,7 @@ napi_value headLosses(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-#if defined(__AVX512BF16__)
+#if ALICE_HAS_BF16
 Differences<Bf16>& differencesOf(Engine& engine) {
   if (engine.differences == nullptr) {
     auto* model = dynamic_cast<ModelOf<float>*>(engine.model.get());
@@ -466,7 +466,7 @@ NAPI_MODULE_INIT() {
   define<train>(env, exports, "train");
   define<block>(env, exports, "block");
   define<headLosses>(env, exports, "headLosses");
-#if defined(__AVX512BF16__)
+#if ALICE_HAS_BF16
   napi_value differences;
   check(napi_create_object(env, &differences));
   define<differenceBase>(env, differences, "base");

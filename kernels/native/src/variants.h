@@ -4,6 +4,8 @@
 // the third is sparse and in float32, as is everything elementwise and attention. All variants share the base's operands,
 // its products and its weights in bf16. A variant's residual stream is kept as its difference too.
 #pragma once
+#include <numeric>
+
 #include "model.h"
 
 namespace alice {
@@ -240,7 +242,7 @@ class Differences {
           const Tile tile{row, rows, t * kHeadTile, std::min(kHeadTile, width - t * kHeadTile)};
           float* base = baseLogits + (t - firstTile) * kTaskRows * kHeadTile;
           if (variant == 0) {
-            multiply<float>({headLeft_.data + row / kTileRows * headLeft_.stride, headLeft_.stride},
+            multiply<float>({headLeft_.data + row / kTileRows<float> * headLeft_.stride, headLeft_.stride},
                             {right.data + tile.column / kTileColumns * right.stride, right.stride}, rows, tile.columns,
                             hidden, base, kHeadTile, false);
             std::copy_n(base, rows * kHeadTile, logits);
@@ -273,13 +275,16 @@ class Differences {
   }
 
  private:
-  // Rows whose sparse products are computed together: some panels, each in registers of its own.
-  static constexpr int kPanelVectors = (kTileRows + kLanes - 1) / kLanes;
-  static constexpr int kGroupPanels = 2;
-  static constexpr int kGroupVectors = kGroupPanels * kPanelVectors;
-  static constexpr int64_t kGroupLanes = kGroupVectors * kLanes;
-  static constexpr int64_t kGroupRows = kGroupPanels * kTileRows;
-  static constexpr int64_t kTaskRows = 2 * kGroupRows;
+  static constexpr int kRows = kTileRows<T>;
+  // Rows whose sparse products are computed together: of one panel or two, each in registers of its own.
+  static constexpr int kPanelVectors = (kRows + kLanes - 1) / kLanes;
+  static constexpr int kStripePanels = kPanelVectors == 1 ? 2 : 1;
+  static constexpr int kStripeVectors = kStripePanels * kPanelVectors;
+  static constexpr int64_t kStripeLanes = kStripeVectors * kLanes;
+  static constexpr int64_t kStripeRows = kStripePanels * kRows;
+  // Rows of a task: whole stripes, and whole panels of the base too.
+  static constexpr int64_t kCommonRows = std::lcm(kStripeRows, int64_t(kTileRows<float>));
+  static constexpr int64_t kTaskRows = (48 + kCommonRows - 1) / kCommonRows * kCommonRows;
   static constexpr int64_t kTaskColumns = 8 * kTileColumns;
   static constexpr int64_t kHeadBlock = ModelOf<float>::kHeadBlock;
   static constexpr int64_t kHeadTile = ModelOf<float>::kHeadTile;
@@ -352,34 +357,33 @@ class Differences {
   // `rowOf(row, scratch)` returns a row of the variant's operand, which may be in `scratch`; `base` has the base's.
   template <class RowOf>
   void prepare(DifferenceOperand& to, int64_t rows, int64_t width, const float* base, const RowOf& rowOf) {
-    const int64_t groups = ceilDivide(rows, kGroupRows);
-    to.packed = reservePanels<kTileRows>(to.buffer, groups * kGroupRows, width);
+    const int64_t groups = ceilDivide(rows, kStripeRows);
+    to.packed = reservePanels<Left<T>>(to.buffer, groups * kStripeRows, width);
     to.width = width;
-    float* stripes = to.stripes.reserve(groups * width * kGroupLanes);
+    float* stripes = to.stripes.reserve(groups * width * kStripeLanes);
     pool_.run(groups, [&](int64_t group, int thread) {
-      float* values = threads_[size_t(thread)].values.reserve(kGroupRows * width);
-      float* differences = threads_[size_t(thread)].differences.reserve(kGroupRows * width);
-      const int64_t first = group * kGroupRows, count = std::min(kGroupRows, rows - first);
-      const float* all[kGroupRows];
+      float* values = threads_[size_t(thread)].values.reserve(kStripeRows * width);
+      float* differences = threads_[size_t(thread)].differences.reserve(kStripeRows * width);
+      const int64_t first = group * kStripeRows, count = std::min(kStripeRows, rows - first);
+      const float* all[kStripeRows];
       for (int64_t i = 0; i < count; i++) {
         const float *row = all[i] = rowOf(first + i, values + i * width), *other = base + (first + i) * width;
         float* difference = differences + i * width;
 #pragma omp simd
         for (int64_t j = 0; j < width; j++) difference[j] = row[j] - other[j];
       }
-      const Operand<float> operand = byRows<float>(differences, width);
-      for (int64_t panel = 0; panel * kTileRows < count; panel++)
-        packPanel<kTileRows>(const_cast<T*>(to.packed.data) + (group * kGroupPanels + panel) * to.packed.stride, operand,
-                             panel * kTileRows, int(std::min<int64_t>(kTileRows, count - panel * kTileRows)), width);
-      float* stripe = stripes + group * width * kGroupLanes;
-      for (int vector = 0; vector < kGroupVectors; vector++) turn(all, count, vector, width, stripe + vector * kLanes);
+      const Packed<T> panels{to.packed.data + group * kStripePanels * to.packed.stride, to.packed.stride};
+      for (int64_t panel = 0; panel * kRows < count; panel++)
+        packPanelOf<Left<T>>(panels, byRows<float>(differences, width), panel, count, width);
+      float* stripe = stripes + group * width * kStripeLanes;
+      for (int vector = 0; vector < kStripeVectors; vector++) turn(all, count, vector, width, stripe + vector * kLanes);
     });
   }
 
   // The row that a lane of a group's vectors holds; those past a panel's rows hold none.
   static int64_t rowOfLane(int vector, int lane) {
     const int64_t inPanel = vector % kPanelVectors * kLanes + lane;
-    return inPanel < kTileRows ? vector / kPanelVectors * kTileRows + inPanel : kGroupRows;
+    return inPanel < kRows ? vector / kPanelVectors * kRows + inPanel : kStripeRows;
   }
 
   // Writes the rows that a vector holds, by column.
@@ -394,12 +398,12 @@ class Differences {
         if (row < count) memcpy(&block[lane], rows[row] + column, sizeof(Words));
       }
       transpose(block);
-      for (int j = 0; j < kLanes; j++) memcpy(stripe + (column + j) * kGroupLanes, &block[j], sizeof(Words));
+      for (int j = 0; j < kLanes; j++) memcpy(stripe + (column + j) * kStripeLanes, &block[j], sizeof(Words));
     }
     for (; column < width; column++)
       for (int lane = 0; lane < kLanes; lane++) {
         const int64_t row = rowOfLane(vector, lane);
-        stripe[column * kGroupLanes + lane] = row < count ? rows[row][column] : 0;
+        stripe[column * kStripeLanes + lane] = row < count ? rows[row][column] : 0;
       }
   }
 
@@ -427,13 +431,13 @@ class Differences {
   // W (x' - x) + dW x' for a tile.
   void multiplyDifference(const DifferenceOperand& left, Packed<T> right, const MatrixChanges& changes, const Tile& tile,
                           float* values) const {
-    multiply<T>({left.packed.data + tile.row / kTileRows * left.packed.stride, left.packed.stride},
+    multiply<T>({left.packed.data + tile.row / kRows * left.packed.stride, left.packed.stride},
                 {right.data + tile.column / kTileColumns * right.stride, right.stride}, tile.rows, tile.columns, left.width,
                 values, kTaskColumns, false);
-    for (int64_t row = 0; row < tile.rows; row += kGroupRows)
+    for (int64_t row = 0; row < tile.rows; row += kStripeRows)
       addChanges(changes, tile.column, tile.columns,
-                 left.stripes.data() + (tile.row + row) / kGroupRows * left.width * kGroupLanes,
-                 std::min(kGroupRows, tile.rows - row), values + row * kTaskColumns);
+                 left.stripes.data() + (tile.row + row) / kStripeRows * left.width * kStripeLanes,
+                 std::min(kStripeRows, tile.rows - row), values + row * kTaskColumns);
   }
 
   // The sparse part for a group of rows: sums of as many outputs as there are lanes, one row a lane, turned and added to
@@ -444,23 +448,23 @@ class Differences {
       const int64_t unit = (first + column) / kUnit;
       const int64_t units = std::min<int64_t>(kLanes / kUnit, ceilDivide(columns - column, kUnit));
       if (matrix.starts[unit] == matrix.starts[unit + units]) continue;
-      Words sums[kLanes][kGroupVectors];
+      Words sums[kLanes][kStripeVectors];
       for (int64_t u = 0; u < kLanes / kUnit; u++) {
-        Vector sum[kUnit][kGroupVectors] = {};
+        Vector sum[kUnit][kStripeVectors] = {};
         if (u < units)
           for (int64_t step = matrix.starts[unit + u]; step < matrix.starts[unit + u + 1]; step++)
 #pragma GCC unroll 8
             for (int output = 0; output < kUnit; output++) {
-              const float* x = stripe + int64_t(matrix.inputs[step * kUnit + output]) * kGroupLanes;
+              const float* x = stripe + int64_t(matrix.inputs[step * kUnit + output]) * kStripeLanes;
               const float delta = matrix.deltas[step * kUnit + output];
 #pragma GCC unroll 8
-              for (int vector = 0; vector < kGroupVectors; vector++)
+              for (int vector = 0; vector < kStripeVectors; vector++)
                 sum[output][vector] += delta * loadVector(x + vector * kLanes);
             }
         memcpy(sums[u * kUnit], sum, sizeof sum);
       }
 #pragma GCC unroll 8
-      for (int vector = 0; vector < kGroupVectors; vector++) {
+      for (int vector = 0; vector < kStripeVectors; vector++) {
         Words block[kLanes];
 #pragma GCC unroll 16
         for (int output = 0; output < kLanes; output++) block[output] = sums[output][vector];
