@@ -50,7 +50,7 @@ export interface DeltaByTensor {
  * cut without being copied.
  */
 export function splitDelta(delta: SparseDelta, layout: readonly TensorSlot[]): DeltaByTensor {
-  const { indices, deltas } = isAscending(delta.indices) ? delta : sorted(delta);
+  const { indices, deltas } = ascending(delta);
   const byTensor = new Map<string, TensorDelta>();
   let start = 0;
   for (const { name, offset, length } of layout) {
@@ -61,6 +61,11 @@ export function splitDelta(delta: SparseDelta, layout: readonly TensorSlot[]): D
     start = end;
   }
   return byTensor;
+}
+
+/** A change in ascending order: itself if it is, else a copy in which repeats keep their order. */
+export function ascending(delta: SparseDelta): SparseDelta {
+  return isAscending(delta.indices) ? delta : sorted(delta);
 }
 
 /** The part of an ascending change that falls on weights [first, end), not copied. */

@@ -62,6 +62,44 @@ export type NativeWeights = Float32Array | Uint16Array;
 export type NativeHandle = object;
 
 /**
+ * Losses of sparse variants as differences from a base (src/variants.h), in an fp32 engine. Changes are ascending flat
+ * indices and what is added there. Out of order, calls throw as for bad arguments.
+ */
+export interface NativeDifferences {
+  /** A block of the base, y = block(x). `pack` is 0 where the weights are those of the last call. */
+  base(engine: NativeHandle, blockWeights: Float32Array, x: Float32Array, y: Float32Array, pack: number): void;
+  /**
+   * The same block of a variant: `stream`, its residual stream minus the base's, becomes that behind the block. `offset`
+   * is the flat index of the block's first weight.
+   */
+  block(engine: NativeHandle, stream: Float32Array, offset: number, indices: Uint32Array, deltas: Float32Array): void;
+  /** Begins the head for the base's stream and so many variants, numbered from 1. */
+  head(engine: NativeHandle, norm: Float32Array, x: Float32Array, targets: Int32Array, variants: number): void;
+  /** Gives a variant's stream to the head, and its changes of the final norm, which begins at `offset`. */
+  headVariant(
+    engine: NativeHandle,
+    variant: number,
+    stream: Float32Array,
+    offset: number,
+    indices: Uint32Array,
+    deltas: Float32Array,
+  ): void;
+  /** Goes through some columns of the head, whose first weight is number `offset`, for all. Returns the next column. */
+  headColumns(
+    engine: NativeHandle,
+    head: Float32Array,
+    column: number,
+    offset: number,
+    indices: readonly Uint32Array[],
+    deltas: readonly Float32Array[],
+  ): number;
+  /** Fills the cross-entropy of each row of the base (0) or a variant, after the last column. */
+  losses(engine: NativeHandle, variant: number, rowLosses: Float32Array): void;
+  /** Frees the memory of the others. */
+  end(engine: NativeHandle): void;
+}
+
+/**
  * A library, as src/addon.cpp exports it. Calls are synchronous. Every argument is checked against the shape; what does
  * not fit throws an Error with the code ERR_NATIVE_ARGUMENT, lack of memory one with ERR_NATIVE_MEMORY.
  */
@@ -162,6 +200,8 @@ export interface NativeLibrary {
    * as they are until then, and the files open.
    */
   read(parts: readonly NativeReadPart[]): Promise<number | undefined>;
+  /** Only where `bf16` is. */
+  readonly differences?: NativeDifferences;
   /** Sum of squares in float64. */
   squares(engine: NativeHandle, values: Float32Array): number;
   /** One AdamW step over a tensor. */

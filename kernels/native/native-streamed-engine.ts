@@ -32,7 +32,8 @@ import type { Preset } from '../model/preset.ts';
 import { presetHash } from '../model/preset-hash.ts';
 import { loadNativeLibrary, type NativeHandle, type NativeLibrary, type NativeReadPart } from './library.ts';
 
-import { HEAD_BYTES, type NativeEngineOptions } from './native-engine.ts';
+import type { NativeEngineOptions } from './native-engine.ts';
+import { HEAD_BYTES } from './native-memory.ts';
 import { HEAD_TILE_BYTES, nativeHeadTileRows, nativeStreamedBuffers } from './native-streamed-memory.ts';
 
 import { RoundedCopy } from './rounded-copy.ts';

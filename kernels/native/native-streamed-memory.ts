@@ -2,7 +2,7 @@
 import { formatSize, MemoryBudgetError, type NativeStreaming } from '../engine/memory-plan.ts';
 import { blockElements } from '../engine/streamed-memory.ts';
 import type { Preset } from '../model/preset.ts';
-import { HEAD_BYTES } from './native-engine.ts';
+import { HEAD_BYTES } from './native-memory.ts';
 
 /** Most bytes of the head's gradient at once: the head of `alice-7b` is whole. */
 export const HEAD_TILE_BYTES = 2 ** 30;

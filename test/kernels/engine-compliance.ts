@@ -54,8 +54,23 @@ function tensorDelta(preset: Preset, name: string, change = 0.05): SparseDelta {
   return { indices, deltas: new Float32Array(length).fill(change) };
 }
 
+/** What an engine promises. */
+export interface EnginePromises {
+  /** Relative difference of losses and gradients to PyTorch's in float64. */
+  readonly tolerance: number;
+  /** Whether the losses of variants are to the bit those of making each change by itself, or near them. */
+  readonly variants: 'exact' | 'near';
+}
+
+/** Of a mean loss of few tokens, nats, under changes that are large beside any update's. */
+const NEAR = 5e-3;
+
 /** Adds the suite's tests to the file's; the file ends with `test.run()`. */
-export function engineCompliance(name: string, make: MakeEngine, tolerance = TOLERANCE): void {
+export function engineCompliance(
+  name: string,
+  make: MakeEngine,
+  { tolerance, variants: promised }: EnginePromises = { tolerance: TOLERANCE, variants: 'exact' },
+): void {
   const close = (actual: number, expected: number, scale: number, what: string) =>
     assert.ok(Math.abs(actual - expected) <= tolerance * scale, `${what}: ${actual}, reference ${expected}`);
   const using = async (init: Parameters<MakeEngine>[0], body: (engine: Engine) => Promise<void>) => {
@@ -259,7 +274,9 @@ export function engineCompliance(name: string, make: MakeEngine, tolerance = TOL
           );
           assert.ok(bytes(engine.weights).equals(before));
           // Layers and head, for each time that they are gone through: 3 passes of 8.
-          const total = 3 * Math.ceil(24 / (maxBytes > 2 ** 20 ? 24 : maxBytes > 1 ? 7 : 1));
+          const exactly = 3 * Math.ceil(24 / (maxBytes > 2 ** 20 ? 24 : maxBytes > 1 ? 7 : 1));
+          const total = promised === 'exact' ? exactly : parts.length / 2;
+          assert.ok(total % 3 === 0 && total >= 3 && total <= 72, `${total} parts`);
           assert.equal(parts, Array.from({ length: total }, (_, part) => [part + 1, total]).flat());
         }
         const [{ base, variants: losses }] = results as [(typeof results)[number]];
@@ -269,7 +286,13 @@ export function engineCompliance(name: string, make: MakeEngine, tolerance = TOL
         for (const [i, { indices, deltas }] of variants.entries()) {
           engine.loadWeights(initialWeights(preset, seed));
           for (const [at, index] of indices.entries()) engine.weights[index]! += deltas[at]!;
-          assert.equal(losses[i], await engine.losses(tokens), `variant ${i}`);
+          const expected = await engine.losses(tokens);
+          if (promised === 'exact' || i === 1) assert.equal(losses[i], expected, `variant ${i}`);
+          for (const [at, loss] of expected.entries())
+            assert.ok(
+              Math.abs(losses[i]![at]! - loss) <= NEAR,
+              `variant ${i}: ${losses[i]![at]}, made by itself ${loss}`,
+            );
           if (i !== 1) assert.not.equal(losses[i], base, `variant ${i}`);
         }
       });

@@ -469,7 +469,12 @@ nativeTest('a session streams natively as planned, with the rounds that it has i
   const precision = precisionsOf().at(-1) ?? 'fp32';
   await withFolder(async (folder) => {
     const init = { ...sessionInit(), streamFolder: join(folder, 'streaming') };
-    const plan = { mode: 'streamed', bytes: 0, native: { precision, batch: 1, spill: true } } as const;
+    const plan = {
+      backend: 'native',
+      mode: 'streamed',
+      bytes: 0,
+      native: { precision, batch: 1, spill: true },
+    } as const;
     const session = await StreamedModelSession.create(init, plan);
     const resident = new ResidentModelSession(sessionInit());
     assert.is(await session.initialize(seed), resident.initialize(seed));

@@ -2,6 +2,7 @@
 // lengths are trusted. Calls are synchronous, so that no array can be detached or resized while it is used.
 #include <system_error>
 
+#include "difference-calls.h"
 #include "engine.h"
 #include "optimizer.h"
 #include "processor.h"
@@ -201,6 +202,18 @@ NAPI_MODULE_INIT() {
   define<headBackward>(env, exports, "headBackward");
   define<headEnd>(env, exports, "headEnd");
   define<alice::read>(env, exports, "read");
+#if ALICE_HAS_BF16
+  napi_value differences;
+  check(napi_create_object(env, &differences));
+  define<differenceBase>(env, differences, "base");
+  define<differenceBlock>(env, differences, "block");
+  define<differenceHead>(env, differences, "head");
+  define<differenceHeadVariant>(env, differences, "headVariant");
+  define<differenceHeadColumns>(env, differences, "headColumns");
+  define<differenceLosses>(env, differences, "losses");
+  define<differenceEnd>(env, differences, "end");
+  check(napi_set_named_property(env, exports, "differences", differences));
+#endif
   define<squares>(env, exports, "squares");
   define<step>(env, exports, "step");
   define<supported>(env, exports, "supported");

@@ -19,6 +19,9 @@ struct BlockWeights {
 
 template <class T>
 class Block {
+  template <class>
+  friend class Differences;
+
  public:
   // What the backward pass needs of the forward pass, besides the block's input.
   struct Kept {

@@ -53,6 +53,18 @@ inline float expAndSum(float* values, float shift, int64_t length) {
   return sum;
 }
 
+// A sum of exponentials, relative to the largest exponent so far.
+struct RunningSum {
+  float most, sum;
+
+  void add(float otherMost, float otherSum) {
+    const float larger = otherMost > most ? otherMost : most;
+    sum = sum * expOf(most - larger) + otherSum * expOf(otherMost - larger);
+    most = larger;
+  }
+  float logSum() const { return most + std::log(sum); }
+};
+
 // 1 / sqrt(mean(x^2) + epsilon)
 inline float inverseRms(const float* x, int64_t width, float epsilon) {
   return 1.0f / std::sqrt(dot(x, x, width) / float(width) + epsilon);

@@ -2,6 +2,7 @@
 #pragma once
 #include "arguments.h"
 #include "model.h"
+#include "variants.h"
 
 namespace alice {
 
@@ -25,6 +26,10 @@ struct Engine {
   Layout layout;
   Pool pool;
   std::unique_ptr<Model> model;
+#if ALICE_HAS_BF16
+  // Made when first used.
+  std::unique_ptr<Differences<Bf16>> differences;
+#endif
 
   Engine(const Shape& s, int threads, bool bf16) : shape(s), layout(s), pool(threads) {
 #if ALICE_HAS_BF16

@@ -64,10 +64,9 @@ class Head {
     float* factors = factors_.reserve(rows * across_);
     work_.forRows(rows, [&](int64_t i) {
       const float *maxima = maxima_.data() + i * across_, *sums = sums_.data() + i * across_;
-      const float most = largest(maxima, across_);
-      float sum = 0;
-      for (int64_t tile = 0; tile < across_; tile++) sum += sums[tile] * expOf(maxima[tile] - most);
-      const float logSum = most + std::log(sum);
+      RunningSum all{maxima[0], sums[0]};
+      for (int64_t tile = 1; tile < across_; tile++) all.add(maxima[tile], sums[tile]);
+      const float logSum = all.logSum();
       float& target = targetLogits_.data()[i];
       rowLosses[i] = logSum - target;
       for (int64_t tile = 0; tile < across_; tile++)

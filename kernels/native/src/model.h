@@ -36,6 +36,9 @@ class Model {
 
 template <class T>
 class ModelOf final : public Model {
+  template <class>
+  friend class Differences;
+
  public:
   ModelOf(const Shape& shape, Pool& pool)
       : s_(shape), at_(shape), work_(shape, pool), block_(work_), head_(work_), kept_(shape.recompute ? 1 : shape.layers) {}
