@@ -155,7 +155,7 @@ class Sweep {
   async #add(pass: TokenPass, variant: number | undefined, changes: TensorDelta | undefined): Promise<void> {
     this.#signal?.throwIfAborted();
     const twin = this.cells.find((cell) => cell.pass === pass && cell.variant === undefined);
-    const changed = changes === undefined ? [] : embeddingChanges(this.#model.preset, pass, changes.indices);
+    const changed = changes === undefined ? [] : this.#changesInUse(pass, changes.indices);
     let x: Floats | undefined;
     if (twin === undefined || changed.length > 0) {
       x = this.#pool.take();
@@ -224,34 +224,29 @@ class Sweep {
       }
     }
   }
-}
 
-/**
- * Elements of a pass's embeddings, `[rows, hidden]`, that changes of the table reach, with the number of the change, in
- * its order. The table is the first tensor: its offset is 0.
- */
-export function embeddingChanges(
-  { hidden, vocabulary }: Preset,
-  { inputs }: TokenPass,
-  indices: Uint32Array,
-): [at: number, change: number][] {
-  // A vector of flags first: a table has millions of changes, of which few are of tokens in use.
-  const used = new Uint8Array(vocabulary);
-  const rowsOf = new Map<number, number[]>();
-  for (const [row, token] of inputs.entries()) {
-    const rows = rowsOf.get(token);
-    if (rows === undefined) rowsOf.set(token, [row]);
-    else rows.push(row);
-    used[token] = 1;
+  /** Elements of a pass's embeddings that changes of the table reach, with the number of the change, in its order. */
+  #changesInUse({ inputs }: TokenPass, indices: Uint32Array): [at: number, change: number][] {
+    const { hidden, vocabulary } = this.#model.preset;
+    // A vector of flags first: a table has millions of changes, of which few are of tokens in use.
+    const used = new Uint8Array(vocabulary);
+    const rowsOf = new Map<number, number[]>();
+    for (const [row, token] of inputs.entries()) {
+      const rows = rowsOf.get(token);
+      if (rows === undefined) rowsOf.set(token, [row]);
+      else rows.push(row);
+      used[token] = 1;
+    }
+    const reached: [number, number][] = [];
+    for (let change = 0; change < indices.length; change++) {
+      // The embedding is the first tensor: its offset is 0.
+      const index = indices[change] as number;
+      const token = Math.floor(index / hidden);
+      if (used[token] === 0) continue;
+      for (const row of rowsOf.get(token) ?? []) reached.push([row * hidden + index - token * hidden, change]);
+    }
+    return reached;
   }
-  const reached: [number, number][] = [];
-  for (let change = 0; change < indices.length; change++) {
-    const index = indices[change] as number;
-    const token = Math.floor(index / hidden);
-    if (used[token] === 0) continue;
-    for (const row of rowsOf.get(token) ?? []) reached.push([row * hidden + index - token * hidden, change]);
-  }
-  return reached;
 }
 
 /** How token sequences are laid out in passes. */

@@ -8,13 +8,7 @@ import type { VariantLosses, VariantLossesOptions } from '../engine/engine.ts';
 import { findSlot, headSlot, tensorView } from '../engine/model-runner.ts';
 import { ascending, checkDelta, deltaBetween, type SparseDelta } from '../engine/sparse-delta.ts';
 import { countSequences, type TokenPass, tokenPasses } from '../engine/token-passes.ts';
-import {
-  ActivationPool,
-  blockSlots,
-  embeddingChanges,
-  MAX_VARIANT_BYTES,
-  sequenceMeans,
-} from '../engine/variant-pass.ts';
+import { ActivationPool, blockSlots, MAX_VARIANT_BYTES, sequenceMeans } from '../engine/variant-pass.ts';
 import type { TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import type { NativeDifferences, NativeHandle } from './library.ts';
@@ -171,14 +165,28 @@ class Sweep {
     const x = this.#pool.take();
     for (const [row, token] of pass.inputs.entries())
       x.set(table.subarray(token * hidden, (token + 1) * hidden), row * hidden);
+    const rowsOf = new Map<number, number[]>();
+    for (const [row, token] of pass.inputs.entries()) {
+      const rows = rowsOf.get(token);
+      if (rows === undefined) rowsOf.set(token, [row]);
+      else rows.push(row);
+    }
     const cells: Cell[] = [];
     for (const cell of variants) {
       await this.#turn();
-      const { indices, deltas } = deltaBetween(cell.delta, slot.offset, slot.offset + slot.length);
-      const changes = embeddingChanges(preset, pass, indices);
-      const stream = changes.length === 0 ? undefined : this.#pool.take().fill(0);
-      if (stream !== undefined)
-        for (const [at, change] of changes) stream[at] = (stream[at] as number) + (deltas[change] as number);
+      let stream: Floats | undefined;
+      // Token by token: a table has millions of changes, of which few are of tokens in use.
+      for (const [token, rows] of rowsOf) {
+        const first = slot.offset + token * hidden;
+        const { indices, deltas } = deltaBetween(cell.delta, first, first + hidden);
+        if (indices.length === 0) continue;
+        stream ??= this.#pool.take().fill(0);
+        for (const row of rows)
+          for (let i = 0; i < indices.length; i++) {
+            const at = row * hidden + (indices[i] as number) - first;
+            stream[at] = (stream[at] as number) + (deltas[i] as number);
+          }
+      }
       cells.push({ ...cell, stream });
     }
     this.#groups.push({ pass, x, cells });

@@ -43,8 +43,8 @@ export interface NativeEngineOptions {
   readonly headBytes?: number;
   /**
    * How {@link Engine.variantLosses} evaluates changes. `exact`: in fp32, to the bit as if each were made by itself.
-   * `differences` (difference-pass.ts): in about half of the time, for a relative error of the change of the loss of some
-   * thousandths; needs a processor with bf16. Default: `differences` where the processor has bf16, else `exact`.
+   * `differences` (difference-pass.ts): for less time, to about 1e-4 nats
+   * (docs/native.md); needs a processor with bf16. Default: `differences` where the processor has bf16, else `exact`.
    */
   readonly variants?: 'exact' | 'differences';
   /** Default: ALICE_NATIVE_ISA, else the best of this processor. */

@@ -393,7 +393,7 @@ class Differences {
       for (int lane = 0; lane < kLanes; lane++) {
         const int64_t row = rowOfLane(vector, lane);
         block[lane] = Words{};
-        if (row < count) memcpy(&block[lane], rows[row] + column, sizeof(Words));
+        if (row < count && row < kStripeRows) memcpy(&block[lane], rows[row] + column, sizeof(Words));
       }
       transpose(block);
       for (int j = 0; j < kLanes; j++) memcpy(stripe + (column + j) * kStripeLanes, &block[j], sizeof(Words));
