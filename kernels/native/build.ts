@@ -29,7 +29,12 @@ const COMPILE_LIMIT_MS = 600_000;
 const FLAGS = ['-std=c++17', '-O3', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden', '-fopenmp-simd'];
 const ARITHMETIC = ['-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math'];
 const WARNINGS = ['-Wall', '-Wextra', '-Werror=return-type'];
-const SANITIZERS = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-fno-omit-frame-pointer', '-g1'];
+const SANITIZERS = [
+  '-fsanitize=address,undefined',
+  '-fno-sanitize-recover=undefined',
+  '-fno-omit-frame-pointer',
+  '-g1',
+];
 
 /** The compiler to use, or undefined. */
 function findCompiler(): string | undefined {
