@@ -229,7 +229,6 @@ function load(name: string): NativeLibrary {
 }
 
 /**
-/**
  * Names of the instruction sets that are built and that this processor has, slowest first; empty if none is. Those that
  * are `emulated` come along when asked for. Throws {@link NativeUnavailableError} for libraries of other sources than
  * these, such as those of before an update.

@@ -2,7 +2,7 @@
  * The native engine's tests once more, on libraries that were compiled with the address and undefined-behaviour sanitizers
  * for every instruction set that this processor has, and for the emulated one. They are built for this, aside.
  */
-// time-limit: 600 s
+// time-limit: 900 s
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -50,10 +50,8 @@ class Pool {
   }
 
  private:
-#ifndef ALICE_SPINS
-#define ALICE_SPINS 20000
-#endif
-  static constexpr int kSpins = ALICE_SPINS;
+  // Long enough for the gaps between loops of one pass, some 0.1 ms; a thread on a busy machine then leaves its core.
+  static constexpr int kSpins = 4000;
 
   // Looks for a while, then sleeps until told.
   template <class Condition>
