@@ -41,6 +41,7 @@ import { type ScoringOutcome, variantOptions } from './scoring.ts';
 import { aggregateStored } from './streamed-aggregation.ts';
 import { scoringActivationBytes } from './streamed-budget.ts';
 import { scoreEncoded } from './streamed-scoring.ts';
+import { innerLoop, trainedFor } from './training-work.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -226,12 +227,7 @@ export class StreamedModelSession implements ModelSession {
       start,
       folder: streamFolder,
       engine: this.#engineOptions(),
-      tokens: work.tokens,
-      sequencesPerStep: recipe.batchSequences,
-      learningRate: work.learningRate,
-      timeLimitMs: recipe.trainTargetMs,
-      minSteps: recipe.minInnerSteps,
-      adamw: { weightDecay: recipe.weightDecay },
+      ...innerLoop(recipe, work),
     };
     const pseudoGradient = await this.#createPseudoGradient();
     try {
@@ -264,10 +260,7 @@ export class StreamedModelSession implements ModelSession {
     feedbackPath: string,
     options: EngineCallOptions = {},
   ): Promise<Uint8Array> {
-    const trained = this.#trained;
-    if (trained === undefined) throw new SessionStateError('nothing was trained');
-    if (trained.modelRoot !== round.modelRoot)
-      throw new SessionStateError(`trained from ${trained.modelRoot}, but round ${round.round} is for others`);
+    const trained = trainedFor(round, this.#trained);
     const { topK, valueBits, errorFeedbackDecay: decay } = this.#init.recipe;
     const previous = this.#errorFeedback;
     const compression = await StreamedCompression.begin(feedbackPath, this.#model, previous, {
