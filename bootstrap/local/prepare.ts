@@ -270,6 +270,15 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
   return { dir, genesis, ...members(options, genesis.validators.length) };
 }
 
+/**
+ * How a member computes. The device was tried once for all. What was left to `auto` is not repeated: it would hide what
+ * `alice.json` in a member's folder says.
+ */
+function computing({ device, backend, precision }: LocalRunOptions): string[] {
+  const asked = Object.entries({ backend, precision }).filter(([, choice]) => choice !== 'auto');
+  return ['--device', device, ...asked.flatMap(([name, choice]) => [`--${name}`, choice])];
+}
+
 function members(
   options: LocalRunOptions,
   validators: number,
@@ -287,9 +296,7 @@ function members(
       ...['--listen', '/ip4/127.0.0.1/tcp/0'],
       // Several members share the cores: one thread each.
       ...['--threads', '1'],
-      ...(role === 'bootstrap'
-        ? []
-        : ['--device', options.device, '--backend', options.backend, '--precision', options.precision]),
+      ...(role === 'bootstrap' ? [] : computing(options)),
       ...more,
     ],
   });

@@ -87,7 +87,11 @@ export async function runLocalNetwork(options: LocalRunOptions): Promise<RunSumm
     // Once for all members. Each has one thread, which is what a GPU has to beat.
     const chosen = await chooseEngine({ ...options, threads: 1 }, { signal: stopping.signal });
     say(chosen.message);
-    const network = await prepareLocalNetwork({ ...options, ...chosen }, { say, signal: stopping.signal });
+    const precision = chosen.device === 'cpu' ? options.precision : chosen.precision;
+    const network = await prepareLocalNetwork(
+      { ...options, device: chosen.device, precision },
+      { say, signal: stopping.signal },
+    );
     say(
       `starting ${1 + network.validators.length + network.miners.length} processes: 1 bootstrap, ${network.validators.length} validators, ${network.miners.length} miners`,
     );

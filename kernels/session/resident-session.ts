@@ -38,6 +38,7 @@ import type {
 import { pretendedGradient } from './pretended-gradient.ts';
 import { createResidentEngine } from './resident-engine.ts';
 import { type ScoringOutcome, scoreUpdates, variantOptions } from './scoring.ts';
+import { innerLoop, trainedFor } from './training-work.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
 /** See the file comment. Calls are described by `ModelSession`. */
@@ -153,14 +154,7 @@ export class ResidentModelSession implements ModelSession {
   ): Promise<TrainingOutcome> {
     const { root: modelRoot } = this.#loaded();
     this.#trained = undefined;
-    const init = {
-      tokens: work.tokens,
-      sequencesPerStep: this.#recipe.batchSequences,
-      learningRate: work.learningRate,
-      timeLimitMs: this.#recipe.trainTargetMs,
-      minSteps: this.#recipe.minInnerSteps,
-      adamw: { weightDecay: this.#recipe.weightDecay },
-    };
+    const init = innerLoop(this.#recipe, work);
     const { pseudoGradient, losses, tokensPerSecond } = await innerSteps(this.#engine, this.#optimizer, init, options);
     this.#trained = { pseudoGradient, modelRoot };
     return { losses: [...losses], tokensPerSecond };
@@ -176,10 +170,7 @@ export class ResidentModelSession implements ModelSession {
     feedbackPath: string,
     options: EngineCallOptions = {},
   ): Promise<Uint8Array> {
-    const trained = this.#trained;
-    if (trained === undefined) throw new SessionStateError('nothing was trained');
-    if (trained.modelRoot !== round.modelRoot)
-      throw new SessionStateError(`trained from ${trained.modelRoot}, but round ${round.round} is for others`);
+    const trained = trainedFor(round, this.#trained);
     const { topK, valueBits, errorFeedbackDecay: decay } = this.#recipe;
     const { presetHash: hash } = this;
     // A copy: memory takes it over once the disk has it.

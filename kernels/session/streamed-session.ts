@@ -42,6 +42,7 @@ import { aggregateStored } from './streamed-aggregation.ts';
 import { scoringActivationBytes } from './streamed-budget.ts';
 import { createStreamedModel } from './streamed-model.ts';
 import { scoreEncoded } from './streamed-scoring.ts';
+import { innerLoop, trainedFor } from './training-work.ts';
 import { isUnusableFile } from './unusable-file.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -234,12 +235,7 @@ export class StreamedModelSession implements ModelSession {
           ...{ preset, threads, batchSequences: recipe.batchSequences },
           ...{ plan: this.memory, scratchFolder: streamFolder },
         }),
-      tokens: work.tokens,
-      sequencesPerStep: recipe.batchSequences,
-      learningRate: work.learningRate,
-      timeLimitMs: recipe.trainTargetMs,
-      minSteps: recipe.minInnerSteps,
-      adamw: { weightDecay: recipe.weightDecay },
+      ...innerLoop(recipe, work),
     };
     const pseudoGradient = await this.#createPseudoGradient();
     try {
@@ -272,10 +268,7 @@ export class StreamedModelSession implements ModelSession {
     feedbackPath: string,
     options: EngineCallOptions = {},
   ): Promise<Uint8Array> {
-    const trained = this.#trained;
-    if (trained === undefined) throw new SessionStateError('nothing was trained');
-    if (trained.modelRoot !== round.modelRoot)
-      throw new SessionStateError(`trained from ${trained.modelRoot}, but round ${round.round} is for others`);
+    const trained = trainedFor(round, this.#trained);
     const { topK, valueBits, errorFeedbackDecay: decay } = this.#init.recipe;
     const previous = this.#errorFeedback;
     const compression = await StreamedCompression.begin(feedbackPath, this.#model, previous, {

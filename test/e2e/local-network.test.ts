@@ -4,7 +4,7 @@
 /**
  * The whole thing: real processes over real sockets train, score, agree, mint; some of them are killed; a cheat joins.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -63,7 +63,10 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
       `${summary.loss_first} -> ${summary.loss_last}`,
     );
 
-    // The same folder again: goes on where it was. A cheat joins by hand, knowing the network file only.
+    // The same folder again: goes on where it was, from here on with one validator and one miner on another backend than
+    // the others (where the native one is built). A cheat joins by hand, knowing the network file only.
+    for (const member of ['validator-3', 'miner-2'])
+      await writeFile(join(dir, member, 'alice.json'), '{"engine": {"backend": "onnx"}}');
     const second = start(['up', '--dir', dir, '--rounds', '0', ...TRAIN]);
     await second.prints(/round (\d+) is open/, 60_000);
     assert.match(second.output, /round 4 is open/);
@@ -100,6 +103,10 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
     await second.finished;
     cheat.kill('SIGINT');
     assert.is((await cheat.finished).code, 0, cheat.output);
+    assert.match(
+      await readFile(join(dir, 'validator-3', 'alice.log'), 'utf8'),
+      /computing on cpu with onnxruntime in fp32/,
+    );
     const third = await alice('up', '--dir', dir, '--rounds', '1', ...TRAIN, '--json');
     assert.is(third.code, 0, third.stderr);
     const last = lastJson<RunSummary>(third);
