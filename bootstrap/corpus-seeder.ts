@@ -16,14 +16,21 @@ export class OtherCorpusError extends Error {
   override readonly name = 'OtherCorpusError';
 }
 
-/** The publication of a corpus folder: its bytes, their CID, and the CIDs of the shards. Reads every shard once. */
+/**
+ * The publication of a corpus folder: its bytes, their CID, and the CIDs of the shards. Reads every shard once. Throws the
+ * signal's reason.
+ */
 export async function publishedCorpusOf(
   folder: string,
   manifest: Manifest,
+  { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<{ bytes: Uint8Array; cid: string; training: string[]; heldOut: string[] }> {
   const cids = async (entries: readonly ShardEntry[]) => {
     const list: string[] = [];
-    for (const entry of entries) list.push(blobCid(await readFile(join(folder, entry.file))));
+    for (const entry of entries) {
+      signal?.throwIfAborted();
+      list.push(blobCid(await readFile(join(folder, entry.file))));
+    }
     return list;
   };
   const training = await cids(manifest.training);
@@ -44,7 +51,7 @@ export async function seedCorpus(
 ): Promise<void> {
   const { store, announcer } = components;
   const manifest = await readManifest(folder);
-  const { bytes, cid: manifestCid, training, heldOut } = await publishedCorpusOf(folder, manifest);
+  const { bytes, cid: manifestCid, training, heldOut } = await publishedCorpusOf(folder, manifest, { signal });
   if (manifestCid !== expected) {
     throw new OtherCorpusError(
       `the shards in ${folder} are not those of this network: give the folder they were built in`,

@@ -22,16 +22,15 @@ export class BootstrapRole {
     return this.#node;
   }
 
-  /** Throws OtherCorpusError, what reading the corpus throws, and what the node throws. */
-  async start(): Promise<void> {
-    const options = this.#options;
-    const { genesis } = options.networkFile;
-    const node = await AliceNode.start({ ...options, role: 'bootstrap' });
+  /** Throws OtherCorpusError, what reading the corpus throws, what the node throws, and the signal's reason. */
+  async start(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { corpusFolder, networkFile } = this.#options;
+    const node = await AliceNode.start({ ...this.#options, role: 'bootstrap' });
     this.#node = node;
-    if (options.corpusFolder === undefined) return;
+    if (corpusFolder === undefined) return;
     const components = { store: node.blobStore, announcer: node.announcer };
-    const { signal } = this.#stop;
-    await seedCorpus(options.corpusFolder, components, { expected: genesis.corpus.manifest, signal });
+    const signal = AbortSignal.any([this.#stop.signal, ...(options.signal === undefined ? [] : [options.signal])]);
+    await seedCorpus(corpusFolder, components, { expected: networkFile.genesis.corpus.manifest, signal });
   }
 
   async stop(): Promise<void> {

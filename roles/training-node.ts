@@ -26,6 +26,8 @@ export interface TrainingNodeOptions extends NodeOptions {
     /** Most memory for the model, such as `6GiB`; `auto` or nothing sets no limit. */
     readonly memory?: string;
   };
+  /** Ends a start that takes long: initial weights, weights read from disk. */
+  readonly signal?: AbortSignal;
 }
 
 /** What the ways of running a model are called in the log. */
@@ -59,7 +61,7 @@ export class TrainingNode {
 
   /**
    * Starts the node and the model, and loads the weights. Throws InvalidPresetError, DeviceUnavailableError,
-   * InvalidSizeError, ModelJobError, what the node throws.
+   * InvalidSizeError, ModelJobError, what the node throws, the signal's reason.
    */
   static async start(options: TrainingNodeOptions): Promise<TrainingNode> {
     const { genesis } = options.networkFile;
@@ -76,7 +78,9 @@ export class TrainingNode {
     const { memory = 'auto' } = options.engine;
     const memoryBytes = memory === 'auto' ? {} : { memoryBytes: parseSize(memory) };
     const streamFolder = options.folder.join('streaming');
-    const model = await ModelClient.start({ preset, recipe, threads, device, precision, ...memoryBytes, streamFolder });
+    const call = options.signal && { signal: options.signal };
+    const session = { preset, recipe, threads, device, precision, ...memoryBytes, streamFolder };
+    const model = await ModelClient.start(session, call);
     cleanup.defer(() => model.close());
     const { mode, bytes } = model.memory;
     options.log.info(
@@ -99,7 +103,7 @@ export class TrainingNode {
         log: options.log.child('replica'),
       },
     );
-    await replica.open();
+    await replica.open(call);
     const corpus = new CorpusSource({ genesis, blobs: node.blobs, announcer: node.announcer });
     cleanup.move();
     return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });

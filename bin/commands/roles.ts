@@ -15,6 +15,8 @@ import { createLogger } from '../../node/log/logger.ts';
 import type { AliceNode, NodeOptions } from '../../node/node.ts';
 import { MinerRole } from '../../roles/miner/role.ts';
 import { ValidatorRole } from '../../roles/validator/role.ts';
+import { blobCapacityBytes } from '../blob-capacity.ts';
+import { stopsWithin } from '../bounded-stop.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
 import { givenPassword } from '../node-options.ts';
 
@@ -29,12 +31,13 @@ interface RunnableRole {
   readonly node: AliceNode | undefined;
   /** Resolves when a part that it cannot do without has failed for good. */
   readonly failed?: Promise<Error> | undefined;
-  start(): Promise<void>;
+  /** Ends early, with the signal's reason, when it is to stop meanwhile. */
+  start(options: { readonly signal: AbortSignal }): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Blobs may take this much of the disk; of those that are not pinned the least recently used go first. */
-const BLOB_CAPACITY_BYTES = 8 * 1024 ** 3;
+/** A node that is not done with stopping after this time is ended as it is: what it acknowledged is on disk. */
+const STOP_LIMIT_MS = 30_000;
 
 const DESCRIPTIONS: Readonly<Record<Role, string>> = {
   bootstrap: 'run a bootstrap node: the first address that newcomers are given',
@@ -76,6 +79,7 @@ function makeRole(
 async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   const stopping = stopSignal();
   let failure: Error | undefined;
+  let ended = true;
   const { config } = configFromFlags(flags);
   const networkFile = await readNetworkFile(resolve(flags.network));
   const dir = resolve(config.dir);
@@ -106,7 +110,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
           trust: config.chain.trust === '' ? undefined : parseTrustedPoint(config.chain.trust),
           trustingPeriodMs: config.chain.trustDays * 24 * 3600 * 1000,
         },
-        blobCapacityBytes: BLOB_CAPACITY_BYTES,
+        blobCapacityBytes: blobCapacityBytes(config.blobs.capacity, networkFile.genesis),
         log,
       },
       {
@@ -116,8 +120,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
       },
     );
     try {
-      await running.start();
-      const { node } = running;
+      const { node } = await startedUnlessStopped(running, stopping);
       if (node === undefined) return;
       const endReports = reportToParent(() => node.status());
       const stopped = new Promise<undefined>((done) => {
@@ -129,14 +132,27 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
       if (failure !== undefined) log.error({ error: failure.message }, 'the model is gone: start this node again');
       log.info({ balance: formatAmount(BigInt(node.status().account.balance)) }, 'stopping');
     } finally {
-      await running.stop();
+      ended = await stopsWithin(() => running.stop(), STOP_LIMIT_MS);
+      if (!ended)
+        log.error({}, `not everything stopped within ${STOP_LIMIT_MS / 1000} s: ending as it is, nothing is lost`);
     }
   } finally {
     log.close();
     await folder.release();
   }
   // What is left is not ours to wait for (a pool of connections, say). Whoever supervises this process may start it again.
-  process.exit(failure === undefined ? 0 : 2);
+  process.exit(failure === undefined && ended ? 0 : 2);
+}
+
+/** The role, started; without a node where it was to stop before that. Throws what its start throws. */
+async function startedUnlessStopped(role: RunnableRole, signal: AbortSignal): Promise<{ node: AliceNode | undefined }> {
+  try {
+    await role.start({ signal });
+    return { node: role.node };
+  } catch (error) {
+    if (signal.aborted) return { node: undefined };
+    throw error;
+  }
 }
 
 export function addRoleCommands(program: Command): void {

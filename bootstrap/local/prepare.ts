@@ -8,8 +8,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import * as v from 'valibot';
 import { buildCorpus } from '../../corpus/build/build-corpus.ts';
-import { modelRoot } from '../../kernels/aggregate/model-root.ts';
-import { initialWeights } from '../../kernels/model/initialize.ts';
+import { initialRoot } from '../../kernels/checkpoint/initial-store.ts';
 import { type Preset, parsePreset, presetByName, presetRecord } from '../../kernels/model/preset.ts';
 import { resolvePreset, samePreset } from '../../kernels/model/preset-file.ts';
 import { GENESIS_MESSAGE, type Genesis, type NetworkFile } from '../../node/chain/genesis.ts';
@@ -159,10 +158,9 @@ async function create(
   context: PrepareContext,
 ): Promise<Genesis> {
   const manifest = await buildShards(dir, settings, preset, context);
-  const published = await publishedCorpusOf(join(dir, CORPUS_FOLDER), manifest);
+  const published = await publishedCorpusOf(join(dir, CORPUS_FOLDER), manifest, context);
   context.say(`genesis: random weights of ${preset.name} from seed ${settings.seed}`);
   const seed = seedBytes('weights', settings.seed);
-  const weights = initialWeights(preset, seed);
   const validators = await Promise.all(
     Array.from({ length: settings.validators }, async (_, index) => {
       const identity = await loadOrCreateIdentity(join(dir, `validator-${index + 1}`, 'keys'));
@@ -181,7 +179,7 @@ async function create(
     message: GENESIS_MESSAGE,
     preset: presetRecord(preset),
     seed: Buffer.from(seed).toString('hex'),
-    modelRoot: modelRoot(weights),
+    modelRoot: initialRoot(preset, seed),
     corpus: {
       manifest: published.cid,
       trainingShards: manifest.training.length,

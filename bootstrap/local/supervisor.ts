@@ -3,11 +3,11 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EventEmitter } from 'node:events';
-import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ChildMessage } from '../../node/api/parent-link.ts';
 import type { NodeStatus, Role } from '../../node/api/status.ts';
+import { RotatingFile } from '../../node/log/rotating-file.ts';
 import { selfCommand } from './self-command.ts';
 
 /** A process that a local network consists of. */
@@ -36,6 +36,9 @@ const RESTART_DELAY_MS = 3000;
 const READY_TIMEOUT_MS = 120_000;
 /** A member that has not ended this long after SIGTERM is killed. */
 const STOP_TIMEOUT_MS = 20_000;
+
+/** Where `output.log` begins anew; the one before is kept beside it, as `output.log.1`. */
+const OUTPUT_LIMIT_BYTES = 64 * 1024 ** 2;
 
 interface Running {
   readonly member: Member;
@@ -102,13 +105,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
   #launch(running: Running, { signal }: { signal?: AbortSignal } = {}): Promise<NodeStatus> {
     const { member } = running;
     const { command, leadingArguments } = selfCommand();
-    const output = createWriteStream(join(member.dir, 'output.log'), { flags: 'a' });
-    // A full disk costs the member its log, not the network its supervisor.
-    output.on('error', (error) => {
-      this.emit('notice', `${member.name}: its output is not kept any more (${error.message})`);
-      child.stdout?.resume();
-      child.stderr?.resume();
-    });
+    const output = new RotatingFile(join(member.dir, 'output.log'), OUTPUT_LIMIT_BYTES);
     const child = spawn(command, [...leadingArguments, ...member.arguments], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, ALICE_LOG_FORMAT: 'json' },
@@ -116,8 +113,8 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     running.process = child;
     running.state = 'starting';
     running.failure = undefined;
-    child.stdout?.pipe(output, { end: false });
-    child.stderr?.pipe(output, { end: false });
+    child.stdout?.on('data', (written: Buffer) => output.write(written));
+    child.stderr?.on('data', (written: Buffer) => output.write(written));
 
     return new Promise<NodeStatus>((resolve, reject) => {
       const fail = (reason: string) => {
@@ -149,7 +146,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       });
       child.once('error', (error) => fail(error.message));
       // Not at 'exit': what it said last may still be in the pipes.
-      child.once('close', () => output.end());
+      child.once('close', () => output.close());
       child.once('exit', (exitCode, exitSignal) => {
         running.process = undefined;
         fail(running.failure ?? (exitSignal === null ? `exited with code ${exitCode}` : `ended by ${exitSignal}`));

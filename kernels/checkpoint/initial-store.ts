@@ -1,8 +1,10 @@
-/** A tensor store filled with a model's random initialization, at the memory of one tensor. */
+/** A model's random initialization at the memory of one tensor: in a tensor store, or its root alone. */
 import { initializeTensor } from '../model/initialize.ts';
 import { tensorLayout } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import { presetHash } from '../model/preset-hash.ts';
+import { ChunkDigests } from './chunk-digests.ts';
+import { weightBytes } from './model-state.ts';
 import { TensorStore, wholeTensor } from './tensor-store.ts';
 
 /**
@@ -32,4 +34,17 @@ export async function createInitialStore(
     await store.close();
     throw error;
   }
+}
+
+/** Model root of the weights that `initialWeights` makes of the same 32-byte seed. Throws InvalidSeedError. */
+export function initialRoot(preset: Preset, seed: Uint8Array): string {
+  const layout = tensorLayout(preset);
+  const memory = new Float32Array(layout.reduce((most, { length }) => Math.max(most, length), 0));
+  const digests = new ChunkDigests();
+  for (const slot of layout) {
+    const values = memory.subarray(0, slot.length);
+    initializeTensor(preset, seed, slot, values);
+    digests.update(weightBytes(values));
+  }
+  return digests.root();
 }

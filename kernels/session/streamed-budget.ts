@@ -1,5 +1,5 @@
 /** What a session with its weights on disk holds in memory beside its engine, and what that leaves for scoring. */
-import { estimateStreamedScoring, type MemoryMode } from '../engine/memory-plan.ts';
+import { estimateMemory, estimateStreamedScoring, type MemoryMode } from '../engine/memory-plan.ts';
 import { blockElements } from '../engine/streamed-memory.ts';
 import { MAX_VARIANT_BYTES } from '../engine/variant-pass.ts';
 import { CHUNK_ELEMENTS } from '../gradient/chunks.ts';
@@ -15,6 +15,12 @@ export function streamedWorkBytes(preset: Preset): number {
   // An optimizer step has four parts at once; compression two whole tensors and a part. What one stage had waits for the
   // collector while the next one runs: their sum was measured, not their maximum.
   return 4 * (4 * part + (2 * longest + part));
+}
+
+/** Estimated peak of a session in a mode, bytes: what its budget must be at least. */
+export function sessionBytes(preset: Preset, batchSequences: number, mode: MemoryMode): number {
+  const shape = { preset, batch: batchSequences, context: preset.context };
+  return estimateMemory({ ...shape, besideStreamedBytes: streamedWorkBytes(preset) }, mode);
 }
 
 /** Bytes of a sent element while it is tried: index, value, change, what it overwrites, and what decoding needs. */

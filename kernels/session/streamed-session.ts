@@ -51,6 +51,9 @@ type Floats = Float32Array<ArrayBuffer>;
  */
 const WORKING_FILES = 5;
 
+/** Files as long as the model beside the saved weights, at the worst time: those, a new copy or the error feedback. */
+export const STREAMING_FILES = WORKING_FILES + 1;
+
 /** See the file comment. Calls are described by `ModelSession`. */
 export class StreamedModelSession implements ModelSession {
   readonly presetHash: string;

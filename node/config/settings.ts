@@ -35,7 +35,7 @@ const displayName = v.pipe(
   v.regex(/^[\p{L}\p{N} ._-]{0,64}$/u, 'expected at most 64 letters, digits, spaces, dots, dashes'),
 );
 
-/** An amount of memory; what is read here is read again, to the byte, by whoever plans with it. */
+/** An amount of memory or disk; what is read here is read again, to the byte, by whoever plans with it. */
 const size = v.pipe(
   v.string('expected text'),
   v.regex(
@@ -95,6 +95,14 @@ export const SETTINGS = {
       low: 0,
       high: 65_535,
       fallback: 0,
+    }),
+  },
+  blobs: {
+    capacity: text({
+      description:
+        'most disk for shards, submissions and checkpoints of others, such as 40GiB; auto is 8GiB and two checkpoints',
+      schema: size,
+      fallback: 'auto',
     }),
   },
   chain: {

@@ -25,14 +25,19 @@ export class RotatingFile {
     this.#sizeBytes = fstatSync(this.#descriptor).size;
   }
 
-  /** Adds a line, which carries its own line feed. A disk that is full or gone loses lines, and stops nothing else. */
-  write(line: string): void {
+  /**
+   * Adds a line, which carries its own line feed, or what a process wrote. A disk that is full or gone loses it, and stops
+   * nothing else.
+   */
+  write(line: string | Uint8Array): void {
     if (this.#descriptor === undefined) return;
     try {
       const bytes = Buffer.byteLength(line);
       if (this.#sizeBytes > 0 && this.#sizeBytes + bytes > this.#limitBytes) this.#rotate();
       this.#sizeBytes += bytes;
-      if (this.#descriptor !== undefined) writeSync(this.#descriptor, line);
+      if (this.#descriptor === undefined) return;
+      if (typeof line === 'string') writeSync(this.#descriptor, line);
+      else writeSync(this.#descriptor, line);
     } catch {
       // There is nowhere left to say it.
     }

@@ -23,9 +23,10 @@ export class MinerRole {
     return this.#parts?.training.node;
   }
 
-  async start(): Promise<void> {
+  /** Throws what `TrainingNode.start` throws, and the signal's reason. */
+  async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const options = this.#options;
-    const training = await TrainingNode.start({ ...options, role: 'miner' });
+    const training = await TrainingNode.start({ ...options, role: 'miner', ...(signal && { signal }) });
     const { node, replica, corpus, model, preset } = training;
     const dir = options.folder.join('miner');
     const miner = new Miner(

@@ -62,17 +62,17 @@ export class ModelReplica {
   }
 
   /** Loads weights from disk, or makes the initial ones from the seed; offers to others again what it has for them. */
-  async open(): Promise<void> {
+  async open(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     this.#announceHeld();
     const { model, genesis, log } = this.#components;
-    const saved = await model.open(this.#init.weights.path);
+    const saved = await model.open(this.#init.weights.path, options);
     if (saved !== undefined) {
       this.#round = saved.round;
       this.#root = parseHash(saved.modelRoot);
       log.info({ round: saved.round, modelRoot: saved.modelRoot }, 'weights read from disk');
       return;
     }
-    await this.#initialize(parseHash(genesis.modelRoot));
+    await this.#initialize(parseHash(genesis.modelRoot), options);
   }
 
   /** What a joiner needs and this node has: the latest checkpoint and the accepted submissions since. */
@@ -85,9 +85,9 @@ export class ModelReplica {
     }
   }
 
-  async #initialize(expected: Hash): Promise<void> {
+  async #initialize(expected: Hash, options: { readonly signal?: AbortSignal }): Promise<void> {
     const { model, genesis } = this.#components;
-    const root = parseHash(await model.initialize(hashBytes(parseHash(genesis.seed))));
+    const root = parseHash(await model.initialize(hashBytes(parseHash(genesis.seed)), options));
     if (root !== expected) {
       throw new DivergedError(
         `this machine computes other initial weights (${root.slice(0, 16)}) than the genesis says (${expected.slice(0, 16)})`,
@@ -154,7 +154,7 @@ export class ModelReplica {
     const { blobs, model, log } = this.#components;
     const { checkpoint } = state;
     if (checkpoint.round === 0) {
-      await this.#initialize(checkpoint.modelRoot);
+      await this.#initialize(checkpoint.modelRoot, { signal });
       return;
     }
     await downloadCheckpoint(this.#init.weights, checkpoint, { blobs, log }, { signal });

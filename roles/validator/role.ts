@@ -14,13 +14,15 @@ export class ValidatorRole {
     return this.#parts?.training.node;
   }
 
-  async start(): Promise<void> {
+  /** Throws what `TrainingNode.start` throws, and the signal's reason. */
+  async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const options = this.#options;
     const training = await TrainingNode.start({
       ...options,
       // It never trains, and scores in fp32.
       engine: { ...options.engine, precision: 'fp32' },
       role: 'validator',
+      ...(signal && { signal }),
     });
     const { node, replica, corpus, model, preset, maxSubmissionBytes } = training;
     const validator = new Validator(

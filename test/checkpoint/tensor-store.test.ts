@@ -11,7 +11,7 @@ import {
   TensorFileMismatchError,
   TensorFileSizeError,
 } from '../../kernels/checkpoint/errors.ts';
-import { createInitialStore } from '../../kernels/checkpoint/initial-store.ts';
+import { createInitialStore, initialRoot } from '../../kernels/checkpoint/initial-store.ts';
 import { readWeights, writeWeights } from '../../kernels/checkpoint/model-state.ts';
 import { TensorStore, TensorStoreUseError, tensorParts, wholeTensor } from '../../kernels/checkpoint/tensor-store.ts';
 import { initialWeights } from '../../kernels/model/initialize.ts';
@@ -63,6 +63,7 @@ test('a seed fills a store with the weights that it makes in memory; both kinds 
   await withFolder(async (folder) => {
     const path = join(folder, 'weights');
     const store = await createInitialStore(path, preset, seed);
+    assert.is(initialRoot(preset, seed), store.root);
     assert.is(store.root, modelRoot(weights));
     await store.close();
     const read = await readWeights(path, { presetHash: model.presetHash, elements: weights.length });

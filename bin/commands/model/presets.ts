@@ -5,14 +5,7 @@ import { blockBytes, residentTrainingBytes, weightsBytes } from '../../../kernel
 import { type Preset, presetRecord, presets } from '../../../kernels/model/preset.ts';
 import { readPresetFile } from '../../../kernels/model/preset-file.ts';
 import { presetHash } from '../../../kernels/model/preset-hash.ts';
-
-/** Bytes in the largest binary unit that leaves a figure of at least 1. */
-function bytes(count: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, count)) / 10));
-  const value = count / 1024 ** power;
-  return `${value < 10 && power > 0 ? value.toFixed(1) : value.toFixed(0)} ${units[power]}`;
-}
+import { bytesInWords, textTable } from './table.ts';
 
 function parameters(count: number): string {
   return count >= 1e9 ? `${(count / 1e9).toFixed(2)} B` : `${(count / 1e6).toFixed(1)} M`;
@@ -28,25 +21,16 @@ const COLUMNS: readonly (readonly [heading: string, cell: (preset: Preset) => st
   ['vocabulary', (preset) => preset.vocabulary],
   ['context', (preset) => preset.context],
   ['tied', (preset) => (preset.tied ? 'yes' : 'no')],
-  ['weights', (preset) => bytes(weightsBytes(preset))],
-  ['one layer', (preset) => bytes(blockBytes(preset))],
-  ['training', (preset) => bytes(residentTrainingBytes(preset))],
+  ['weights', (preset) => bytesInWords(weightsBytes(preset))],
+  ['one layer', (preset) => bytesInWords(blockBytes(preset))],
+  ['training', (preset) => bytesInWords(residentTrainingBytes(preset))],
 ];
 
-/** A table: the first column to the left, figures to the right. */
 function table(shown: readonly Preset[]): string {
-  const rows = [
+  return textTable([
     COLUMNS.map(([heading]) => heading),
     ...shown.map((preset) => COLUMNS.map(([, cell]) => String(cell(preset)))),
-  ];
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
-        .join('  '),
-    )
-    .join('\n');
+  ]);
 }
 
 function record(preset: Preset): object {

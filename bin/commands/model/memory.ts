@@ -1,0 +1,60 @@
+/** `alice model memory`: what a peer needs to train or score a model, in each way of running it. */
+import type { Command } from 'commander';
+import { activationBytes, WHOLE_ACTIVATION_BYTES } from '../../../kernels/engine/onnx-engine.ts';
+import { weightsBytes } from '../../../kernels/model/memory.ts';
+import { type Preset, presets } from '../../../kernels/model/preset.ts';
+import { readPresetFile } from '../../../kernels/model/preset-file.ts';
+import { sessionBytes } from '../../../kernels/session/streamed-budget.ts';
+import { STREAMING_FILES } from '../../../kernels/session/streamed-session.ts';
+import { wholeNumber } from '../../arguments.ts';
+import { bytesInWords, textTable } from './table.ts';
+
+interface MemoryFlags {
+  readonly batch: number;
+  readonly json?: boolean;
+}
+
+/** Bytes by way of running a model; null where it is not run that way. */
+function needs(preset: Preset, batch: number) {
+  const keepsActivations = activationBytes(preset, batch, preset.context) <= WHOLE_ACTIVATION_BYTES;
+  return {
+    preset: preset.name,
+    weights_bytes: weightsBytes(preset),
+    whole_bytes: keepsActivations ? Math.ceil(sessionBytes(preset, batch, 'whole')) : null,
+    blocks_bytes: Math.ceil(sessionBytes(preset, batch, 'blocks')),
+    streamed_bytes: Math.ceil(sessionBytes(preset, batch, 'streamed')),
+    streamed_no_prefetch_bytes: Math.ceil(sessionBytes(preset, batch, 'streamed-no-prefetch')),
+    streaming_disk_bytes: STREAMING_FILES * weightsBytes(preset),
+  };
+}
+
+export function addMemoryCommand(model: Command): void {
+  model
+    .command('memory')
+    .description('how much memory training and scoring take, for each model shape and way of running it')
+    .argument('[file]', 'a preset in a JSON file')
+    .option('--batch <n>', 'sequences of a batch, as the network has it', wholeNumber(1, 1024), 8)
+    .option('--json', 'print one JSON array')
+    .addHelpText(
+      'after',
+      `
+Estimates for the model's own work on the CPU in fp32; what the node takes (blocks, peers, downloads: some 200 MiB) and
+the submissions of a round come on top. For miners and validators alike:
+  all          weights and activations in memory: fastest
+  recomputed   weights in memory, activations recomputed block by block
+  streamed     a layer at a time, from disk, the next one read ahead
+  smallest     the same without reading ahead
+"alice miner" and "alice validator" take the fastest that fits into --memory. Streaming takes "disk" beside weights.bin.`,
+    )
+    .action(async (file: string | undefined, { batch, json }: MemoryFlags) => {
+      const shown = file === undefined ? Object.values<Preset>(presets) : [await readPresetFile(file)];
+      const rows = shown.map((preset) => needs(preset, batch));
+      if (json) process.stdout.write(`${JSON.stringify(rows)}\n`);
+      else {
+        const size = (bytes: number | null) => (bytes === null ? '-' : bytesInWords(bytes));
+        const heading = ['preset', 'weights', 'all', 'recomputed', 'streamed', 'smallest', 'disk'];
+        const cells = rows.map(({ preset, ...bytes }) => [preset, ...Object.values(bytes).map(size)]);
+        process.stdout.write(`${textTable([heading, ...cells])}\n`);
+      }
+    });
+}
