@@ -48,8 +48,9 @@ const DESCRIPTIONS: Readonly<Record<Role, string>> = {
 const HELP: Readonly<Record<Role, string>> = {
   bootstrap: '\nWith --corpus it also serves the shards of the network until others have them.',
   validator:
-    '\nIt votes while the account in <dir>/keys is a validator: named by the network file, or by its stake ("alice stake").\nUntil then it follows the chain. Never run two nodes with the same keys: votes that contradict each other cost the stake.',
-  miner: '\nKeys are made in <dir>/keys on the first start; the account there is what earns.',
+    '\nIt votes while the account in <dir>/keys is a validator: named by the network file, or by its stake ("alice stake").\nUntil then it follows the chain. Never run two nodes with the same keys: votes that contradict each other cost the stake.\n\n--memory 2GiB bounds the memory for the model: where the weights do not fit, they are streamed from disk, a layer at a time,\nwith the same scores. "alice model memory" tells what each model takes.',
+  miner:
+    '\nKeys are made in <dir>/keys on the first start; the account there is what earns.\n\n--memory 2GiB bounds the memory for the model: where the weights do not fit, they are streamed from disk, a layer at a time,\nwith the same submissions. "alice model memory" tells what each model takes.',
 };
 
 function makeRole(

@@ -4,7 +4,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
-import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
 import type { SubmissionScore } from '../../kernels/session/scoring.ts';
 import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
@@ -20,6 +19,7 @@ import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
 import { loadScores, type PendingScores, saveScores } from './pending-scores.ts';
+import { type FetchAllOptions, type FetchedSubmission, SubmissionFetcher } from './submission-fetcher.ts';
 
 export interface ValidatorComponents {
   readonly genesis: Genesis;
@@ -56,9 +56,6 @@ const RETRY_DELAY_MS = 1000;
 /** Share of the scoring deadline that fetching one submission may take before it counts as unavailable. */
 const FETCH_SHARE = 0.4;
 
-/** Bytes of a submission, with its author as the ledger names it. */
-type FetchedSubmission = EncodedSubmission & { readonly account: AccountId };
-
 const toNano = (nats: number) => BigInt(Math.round(nats * NANO));
 
 const verdict = (score: SubmissionScore): Verdict =>
@@ -67,6 +64,7 @@ const verdict = (score: SubmissionScore): Verdict =>
 export class Validator {
   readonly #init: ValidatorInit;
   readonly #components: ValidatorComponents;
+  readonly #fetcher: SubmissionFetcher;
   readonly #stop = new AbortController();
   #activity: ValidatorActivity = { activity: 'starting', tokensPerSecond: null };
   #running: Promise<void> | undefined;
@@ -74,6 +72,7 @@ export class Validator {
   constructor(init: ValidatorInit, components: ValidatorComponents) {
     this.#init = init;
     this.#components = components;
+    this.#fetcher = new SubmissionFetcher(components.blobs, components.log, init.maxSubmissionBytes);
   }
 
   get activity(): ValidatorActivity {
@@ -130,7 +129,7 @@ export class Validator {
         await whileState(
           this.#components.ledger,
           ({ round }) => round.round === state.round.round && round.phase === 'reveal',
-          (open) => this.#fetchAll(state.round.submissions, open),
+          (open) => this.#fetchAll(state.round.submissions, { early: true, signal: open }),
           { signal },
         );
         return;
@@ -149,27 +148,19 @@ export class Validator {
   }
 
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
-  #fetchAll(submissions: readonly SubmissionRecord[], signal: AbortSignal): Promise<(FetchedSubmission | undefined)[]> {
-    const { blobs, announcer, genesis, log } = this.#components;
-    const timeoutMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
-    return Promise.all(
-      submissions.map(async ({ account, reveal }) => {
-        if (reveal === undefined || reveal.sizeBytes > this.#init.maxSubmissionBytes) return undefined;
-        try {
-          const bytes = await blobs.fetch(reveal.cid, {
-            maxBytes: Math.min(reveal.sizeBytes, this.#init.maxSubmissionBytes),
-            signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-          });
-          // The author may leave; those who catch up later need it all the same.
-          announcer.announce(reveal.cid);
-          return { account, bytes };
-        } catch (error) {
-          if (signal.aborted) throw error;
-          log.warn({ account, cid: reveal.cid, error: (error as Error).message }, 'a submission cannot be fetched');
-          return undefined;
-        }
-      }),
-    );
+  async #fetchAll(
+    submissions: readonly SubmissionRecord[],
+    options: Omit<FetchAllOptions, 'limitMs'>,
+  ): Promise<(FetchedSubmission | undefined)[]> {
+    const { announcer, genesis } = this.#components;
+    const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
+    const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs });
+    // The author may leave; those who catch up later need it all the same.
+    for (const [i, submission] of fetched.entries()) {
+      const cid = submissions[i]?.reveal?.cid;
+      if (submission !== undefined && cid !== undefined) announcer.announce(cid);
+    }
+    return fetched;
   }
 
   async #score(state: LedgerState, signal: AbortSignal): Promise<void> {
@@ -204,7 +195,7 @@ export class Validator {
     if (replica.root !== modelRoot) throw new Error(`the weights are not those of round ${round}`);
     this.#show(`round ${round}: fetching submissions`);
     const revealed = state.round.submissions.filter(({ reveal }) => reveal !== undefined);
-    const fetched = await this.#fetchAll(revealed, signal);
+    const fetched = await this.#fetchAll(revealed, { signal });
     const draw = scoringDraw(drawBeacon, account, {
       heldOutShards: corpus.heldOutShards,
       unassigned: state.unassignedShards,

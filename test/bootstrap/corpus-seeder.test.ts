@@ -5,6 +5,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { publishedCorpusOf, seedCorpus } from '../../bootstrap/corpus-seeder.ts';
 import { buildCorpus } from '../../corpus/build/build-corpus.ts';
+import { readManifest } from '../../corpus/shard/manifest.ts';
 import type { Announcer } from '../../node/blobs/announcer.ts';
 import { openBlobStore } from '../../node/blobs/store.ts';
 import { randomParagraphs } from '../corpus/seeded.ts';
@@ -54,6 +55,27 @@ test('everything is stored, pinned and announced, the manifest first; another co
     assert.equal([...run.stored].sort(), [...new Set(all)].sort());
     assert.equal([...run.pinned].sort(), [...new Set(all)].sort());
   }
+});
+
+test('seeding ends when it is told to', async () => {
+  const { folder, published } = await corpus();
+  const store = await openBlobStore({ dir: join(base, 'stopped') });
+  const reason = new Error('stop');
+  const abort = new AbortController();
+  const announcer = { announce: () => assert.unreachable('nothing is announced') } as unknown as Announcer;
+  const { put } = store;
+  store.put = async (...call) => {
+    // In the middle of the shards.
+    if (store.list().length === 3) abort.abort(reason);
+    return await put.apply(store, call);
+  };
+  const options = { expected: published.cid, signal: abort.signal };
+  const failed = await seedCorpus(folder, { store, announcer }, options).catch((error: unknown) => error);
+  assert.is(failed, reason);
+  assert.is(store.list().length, 3);
+  const manifest = await readManifest(folder);
+  assert.is(await publishedCorpusOf(folder, manifest, options).catch((error: unknown) => error), reason);
+  await store.close();
 });
 
 test('a corpus that does not fit is an error, not a corpus with holes', async () => {

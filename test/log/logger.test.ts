@@ -131,7 +131,8 @@ test('a file is continued, and begun anew at its limit with one older file kept'
   }
   assert.is(readFileSync(path, 'utf8'), 'aaaa\nbbbb\n');
   const file = new RotatingFile(path, 12);
-  for (const line of ['cccc\n', 'dddd\n', 'eeee\n', 'a line longer than the limit\n', 'f\n']) file.write(line);
+  for (const line of ['cccc\n', Buffer.from('dddd\n'), 'eeee\n', 'a line longer than the limit\n', 'f\n'])
+    file.write(line);
   file.close();
   assert.is(readFileSync(path, 'utf8'), 'f\n');
   assert.is(readFileSync(`${path}.1`, 'utf8'), 'a line longer than the limit\n');

@@ -1,0 +1,107 @@
+/**
+ * Fetching the submissions of a round: all at once, none of them for so long that it takes from the time for scoring.
+ *
+ * What nobody serves shows by nothing coming. A download is given up when no chunk came for a share of the limit, a small
+ * share where the author's submission was given up before; so an author who reveals what is not there costs everybody a
+ * short while once, and next to nothing afterwards.
+ */
+import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
+import type { BlobExchange } from '../../node/blobs/exchange.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
+import type { Logger } from '../../node/log/logger.ts';
+
+/** Bytes of a submission, with its author as the ledger names it. */
+export type FetchedSubmission = EncodedSubmission & { readonly account: AccountId };
+
+/** Share of the limit in which something has to come. */
+const STALL_SHARE = 1 / 4;
+
+/** The same for authors whose last submission was given up. */
+const DISTRUSTED_STALL_SHARE = 1 / 16;
+
+/** Authors remembered; the one remembered for longest is forgotten. */
+const MAX_DISTRUSTED = 1024;
+
+export interface FetchAllOptions {
+  /** Longest download of one. */
+  readonly limitMs: number;
+  /** Authors may not be ready yet: what does not come is not held against them. */
+  readonly early?: boolean;
+  readonly signal: AbortSignal;
+}
+
+export class SubmissionFetcher {
+  readonly #blobs: Pick<BlobExchange, 'fetch'>;
+  readonly #log: Logger;
+  readonly #maxBytes: number;
+  readonly #distrusted = new Set<AccountId>();
+
+  /** @param maxBytes - of a submission that is fetched at all */
+  constructor(blobs: Pick<BlobExchange, 'fetch'>, log: Logger, maxBytes: number) {
+    this.#blobs = blobs;
+    this.#log = log;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Authors whose last submission was given up. */
+  get distrusted(): ReadonlySet<AccountId> {
+    return this.#distrusted;
+  }
+
+  /**
+   * Bytes of each revealed submission, or undefined where nobody delivered them in time. Rejects when the signal fires
+   * first.
+   */
+  fetchAll(
+    submissions: readonly SubmissionRecord[],
+    options: FetchAllOptions,
+  ): Promise<(FetchedSubmission | undefined)[]> {
+    return Promise.all(submissions.map((submission) => this.#fetch(submission, options)));
+  }
+
+  async #fetch(
+    { account, reveal }: SubmissionRecord,
+    { limitMs, early = false, signal }: FetchAllOptions,
+  ): Promise<FetchedSubmission | undefined> {
+    if (reveal === undefined || reveal.sizeBytes > this.#maxBytes) return undefined;
+    const { cid, sizeBytes } = reveal;
+    const given = new AbortController();
+    const give = (what: string) => () => given.abort(new Error(what));
+    const share = this.#distrusted.has(account) ? DISTRUSTED_STALL_SHARE : STALL_SHARE;
+    const stalls = () => setTimeout(give('nobody sends it'), limitMs * share);
+    let stall = stalls();
+    const limit = setTimeout(give('it takes too long'), limitMs);
+    try {
+      const bytes = await this.#blobs.fetch(cid, {
+        maxBytes: sizeBytes,
+        signal: AbortSignal.any([signal, given.signal]),
+        onProgress: () => {
+          clearTimeout(stall);
+          stall = stalls();
+        },
+      });
+      this.#distrusted.delete(account);
+      return { account, bytes };
+    } catch (error) {
+      if (signal.aborted) throw error;
+      if (!early) this.#distrust(account);
+      const reason = given.signal.aborted ? given.signal.reason : error;
+      this.#log.warn({ account, cid, error: (reason as Error).message }, 'a submission cannot be fetched');
+      return undefined;
+    } finally {
+      clearTimeout(stall);
+      clearTimeout(limit);
+    }
+  }
+
+  #distrust(account: AccountId): void {
+    this.#distrusted.delete(account);
+    this.#distrusted.add(account);
+    if (this.#distrusted.size <= MAX_DISTRUSTED) return;
+    for (const oldest of this.#distrusted) {
+      this.#distrusted.delete(oldest);
+      return;
+    }
+  }
+}

@@ -1,0 +1,122 @@
+/** A submission that nobody serves costs little time, less the second time, and none of the others. */
+import { mock } from 'node:test';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { FetchOptions } from '../../node/blobs/exchange.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
+import { SILENT_LOGGER } from '../../node/log/logger.ts';
+import { SubmissionFetcher } from '../../roles/validator/submission-fetcher.ts';
+
+const LIMIT_MS = 1600;
+
+const record = (name: string, sizeBytes = 10) =>
+  ({ account: name, reveal: { cid: name, sizeBytes } }) as unknown as SubmissionRecord;
+
+/** Blobs that come when the test says so; each is named as its author. */
+class SlowBlobs {
+  readonly running = new Map<string, { options: FetchOptions; done: (bytes: Uint8Array) => void }>();
+
+  fetch(cid: string, options: FetchOptions): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      this.running.set(cid, { options, done: resolve });
+      options.signal?.addEventListener('abort', () => reject(options.signal?.reason), { once: true });
+    });
+  }
+
+  deliver(cid: string): void {
+    this.running.get(cid)?.done(Uint8Array.of(1));
+  }
+
+  progress(cid: string): void {
+    this.running.get(cid)?.options.onProgress?.({} as Parameters<NonNullable<FetchOptions['onProgress']>>[0]);
+  }
+
+  isWaiting(cid: string): boolean {
+    return this.running.get(cid)?.options.signal?.aborted === false;
+  }
+}
+
+const names = (fetched: readonly ({ account: string } | undefined)[]) => fetched.map((each) => each?.account);
+
+test('what does not come is given up soon, sooner the next time; who delivers is trusted again', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    const blobs = new SlowBlobs();
+    const fetcher = new SubmissionFetcher(blobs, SILENT_LOGGER, 100);
+    const { signal } = new AbortController();
+    const early = fetcher.fetchAll([record('absent')], { limitMs: LIMIT_MS, early: true, signal });
+    mock.timers.tick(LIMIT_MS / 4);
+    assert.equal(names(await early), [undefined]);
+    assert.is(fetcher.distrusted.size, 0, 'it may not have been ready');
+    blobs.running.clear();
+    const first = fetcher.fetchAll([record('honest'), record('absent'), record('huge', 101)], {
+      limitMs: LIMIT_MS,
+      signal,
+    });
+    assert.equal([...blobs.running.keys()], ['honest', 'absent']);
+    blobs.deliver('honest');
+    mock.timers.tick(LIMIT_MS / 4 - 1);
+    assert.ok(blobs.isWaiting('absent'));
+    mock.timers.tick(1);
+    assert.not(blobs.isWaiting('absent'));
+    assert.equal(names(await first), ['honest', undefined, undefined]);
+    assert.equal([...fetcher.distrusted], ['absent']);
+    const second = fetcher.fetchAll([record('honest'), record('absent')], { limitMs: LIMIT_MS, signal });
+    mock.timers.tick(LIMIT_MS / 16);
+    assert.ok(blobs.isWaiting('honest'));
+    assert.not(blobs.isWaiting('absent'));
+    blobs.deliver('honest');
+    assert.equal(names(await second), ['honest', undefined]);
+    const third = fetcher.fetchAll([record('absent')], { limitMs: LIMIT_MS, signal });
+    blobs.deliver('absent');
+    assert.equal(names(await third), ['absent']);
+    assert.is(fetcher.distrusted.size, 0);
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test('what comes piece by piece has the whole limit, and no more', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    const blobs = new SlowBlobs();
+    const fetcher = new SubmissionFetcher(blobs, SILENT_LOGGER, 100);
+    const { signal } = new AbortController();
+    const fetching = fetcher.fetchAll([record('steady'), record('endless')], { limitMs: LIMIT_MS, signal });
+    for (let ms = 0; ms < LIMIT_MS - 300; ms += 300) {
+      mock.timers.tick(300);
+      for (const name of ['steady', 'endless']) blobs.progress(name);
+    }
+    assert.ok(blobs.isWaiting('steady') && blobs.isWaiting('endless'));
+    blobs.deliver('steady');
+    mock.timers.tick(300);
+    blobs.progress('endless');
+    mock.timers.tick(100);
+    assert.equal(names(await fetching), ['steady', undefined]);
+    assert.equal([...fetcher.distrusted], ['endless']);
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test('the end of the round ends it, and nobody is blamed; few are remembered', async () => {
+  const blobs = new SlowBlobs();
+  const fetcher = new SubmissionFetcher(blobs, SILENT_LOGGER, 100);
+  const over = new AbortController();
+  const reason = new Error('the round is over');
+  const fetching = fetcher.fetchAll([record('late')], { limitMs: LIMIT_MS, signal: over.signal });
+  over.abort(reason);
+  assert.is(await fetching.catch((error: unknown) => error), reason);
+  assert.is(fetcher.distrusted.size, 0);
+  const broken = { fetch: () => Promise.reject(new Error('refused')) };
+  const forgetful = new SubmissionFetcher(broken, SILENT_LOGGER, 100);
+  const { signal } = new AbortController();
+  const crowd = Array.from({ length: 1030 }, (_, i) => record(`author ${i}`));
+  await forgetful.fetchAll(crowd, { limitMs: LIMIT_MS, signal });
+  assert.is(forgetful.distrusted.size, 1024);
+  assert.not(forgetful.distrusted.has('author 0' as AccountId));
+  assert.ok(forgetful.distrusted.has('author 1029' as AccountId));
+});
+
+test.run();
