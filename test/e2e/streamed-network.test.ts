@@ -1,5 +1,5 @@
-// time-limit: 240 s
-// test-time-limit: 220 s
+// time-limit: 420 s
+// test-time-limit: 400 s
 // alone
 /** Validators and miners that stream their weights from disk agree with those that have them in memory. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
