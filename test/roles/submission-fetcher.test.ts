@@ -95,6 +95,14 @@ test('what comes piece by piece has the whole limit, and no more', async () => {
     mock.timers.tick(100);
     assert.equal(names(await fetching), ['steady', undefined]);
     assert.equal([...fetcher.distrusted], ['endless']);
+    const stopping = fetcher.fetchAll([record('stopping')], { limitMs: LIMIT_MS, signal });
+    mock.timers.tick(300);
+    blobs.progress('stopping');
+    mock.timers.tick(399);
+    assert.ok(blobs.isWaiting('stopping'));
+    mock.timers.tick(1);
+    assert.not(blobs.isWaiting('stopping'), 'it began and came to nothing');
+    assert.equal(names(await stopping), [undefined]);
   } finally {
     mock.timers.reset();
   }

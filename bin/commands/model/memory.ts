@@ -38,7 +38,7 @@ export function addMemoryCommand(model: Command): void {
     .addHelpText(
       'after',
       `
-Estimates for the model's own work on the CPU in fp32; what the node takes (blocks, peers, downloads: some 200 MiB) and
+Estimates for the model's own work on the CPU in fp32; what the node takes (blocks, peers, downloads: 100 to 250 MiB) and
 the submissions of a round come on top. For miners and validators alike:
   all          weights and activations in memory: fastest
   recomputed   weights in memory, activations recomputed block by block
