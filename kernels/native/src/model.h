@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "attention.h"
+#include "phases.h"
 
 namespace alice {
 
@@ -58,6 +59,10 @@ class Model {
   // Cross-entropy of rows under a final norm and a head.
   virtual void headLosses(const float* norm, const float* head, const float* x, const int32_t* targets, int64_t rows,
                           float* rowLosses) = 0;
+  // As secondsOfProducts (gemm.h), in the precision of this model.
+  virtual double products(int64_t size, int64_t repeats) = 0;
+
+  PhaseClock clock;
 };
 
 template <class T>
@@ -98,6 +103,8 @@ class ModelOf final : public Model {
     std::copy_n(targets, rows, targets_.reserve(s_.batch * s_.context));
     head(x, 0, nullptr, false, rowLosses);
   }
+
+  double products(int64_t size, int64_t repeats) override { return secondsOfProducts<T>(pool_, size, repeats); }
 
   void train(const float* weights, const int32_t* tokens, int64_t sequences, float rowWeight, float* gradient,
              bool accumulate, float* rowLosses) override {
@@ -165,6 +172,7 @@ class ModelOf final : public Model {
   }
 
   void embed(float* x) {
+    const PhaseScope phase(clock, Phase::embedding);
     forRows(rows_, [&](int64_t row) {
       std::copy_n(weights_ + at_.embedding + input(row) * s_.hidden, s_.hidden, x + row * s_.hidden);
     });
@@ -172,6 +180,7 @@ class ModelOf final : public Model {
 
   // Adds each row's gradient to its token's, by columns: rows of one token add up in their order.
   void embedBackward(float* gradient, bool accumulate) {
+    const PhaseScope phase(clock, Phase::embedding);
     float* table = gradient + at_.embedding;
     if (!s_.tied && !accumulate)
       pool_.run(s_.vocabulary, [&](int64_t token, int) { std::fill_n(table + token * s_.hidden, s_.hidden, 0.0f); });
@@ -236,6 +245,7 @@ class ModelOf final : public Model {
 
   // `y` may be `x`.
   void forwardBlock(const float* w, const float* x, float* y, Kept& kept) {
+    const PhaseScope phase(clock, Phase::blocksForward);
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn;
     float* qkv = reserveRows(kept.queryKeyValue, at_.queryKeyValue);
@@ -247,9 +257,11 @@ class ModelOf final : public Model {
     const float* normalized = rmsNorm(x, w + at.attentionNorm, rows_);
     product(byRows(normalized, hidden), byRows(w + at.query, hidden), rows_, at_.queryKeyValue, hidden, qkv, false);
     forRows(rows_, [&](int64_t row) { rotateHeads(qkv + row * at_.queryKeyValue, row % s_.context, 1); });
+    clock.enter(Phase::attentionForward);
     pool_.run(sequences_ * s_.queryHeads, [&](int64_t task, int thread) {
       attention_[size_t(thread)].forward(headView(kept, task / s_.queryHeads, task % s_.queryHeads));
     });
+    clock.enter(Phase::blocksForward);
     forRows(rows_, [&](int64_t row) { std::copy_n(x + row * hidden, hidden, middle + row * hidden); });
     product(byRows<float>(context, hidden), byRows(w + at.output, hidden), rows_, hidden, hidden, middle, true);
 
@@ -271,6 +283,7 @@ class ModelOf final : public Model {
 
   // Turns the gradient of the stream behind the block into that before it.
   void backwardBlock(int64_t layer, const float* x, Kept& kept, float* gradient, bool accumulate) {
+    const PhaseScope phase(clock, Phase::blocksBackward);
     const float* w = blockWeights(layer);
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn, qkvWidth = at_.queryKeyValue;
@@ -308,6 +321,7 @@ class ModelOf final : public Model {
   }
 
   const float* attentionBackward(const Kept& kept, const float* dContext) {
+    const PhaseScope phase(clock, Phase::attentionBackward);
     const int64_t width = at_.headWidth, hidden = s_.hidden, group = s_.queryHeads / s_.keyValueHeads;
     float* dQkv = reserveRows(dQkv_, at_.queryKeyValue);
     // By query head, [rows, queryHeads, width] twice; those of a group are added up afterwards, in order.
@@ -353,6 +367,7 @@ class ModelOf final : public Model {
 
   void headChunk(const float* stream, int64_t first, int64_t rows, float rowWeight, float* gradient, bool accumulate,
                  float* rowLosses) {
+    const PhaseScope phase(clock, Phase::headForward);
     const int64_t hidden = s_.hidden, vocabulary = s_.vocabulary, tiles = ceilDivide(vocabulary, kHeadTile);
     const float* w = head_;
     const float* x = stream + first * hidden;
@@ -399,6 +414,7 @@ class ModelOf final : public Model {
     });
     if (gradient == nullptr) return;
 
+    clock.enter(Phase::headBackward);
     float* dNormalized = reserveRows(dNormalized_, hidden);
     const Packed<T> inputs = packRight(headRight_, byColumns(normalized, hidden), hidden, rows, &pool_);
     for (int64_t start = 0; start < vocabulary; start += kHeadBlock) {
