@@ -195,7 +195,7 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
         taken.push(engine.profile());
         return speed;
       };
-      variants[`${name}_peak_gflops`] = () => engine.productPeak();
+      variants[`${name}_peak_gflops`] = async () => engine.productPeak();
     }
     const python = findPyTorch();
     if (python === undefined) {
