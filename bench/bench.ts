@@ -115,7 +115,8 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  const usage = (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') === true;
+  // What was aborted has a number for its code.
+  const usage = String((error as NodeJS.ErrnoException).code).startsWith('ERR_PARSE_ARGS');
   console.error(usage ? `${(error as Error).message}\nusage: npm run bench -- NAME [--json]` : error);
   process.exitCode = usage ? 2 : 1;
 }

@@ -2,7 +2,9 @@
  * Training speed beside PyTorch on the same machine: whole steps (forward, backward, clipping, AdamW) and gradients alone,
  * with activations kept and recomputed, taking turns in one run.
  *
- *     npm run bench -- train [--preset alice-50m --batch 4 --context 256 --threads 2 --turns 5 --profile]
+ *     npm run bench -- train [--preset alice-50m --batch 4 --context 256 --threads 2 --turns 5]
+ *         [--only native_bf16,pytorch_fp32,pytorch_bf16]   nothing else; whole and blocks are onnxruntime's
+ *         [--profile]                                      only where our time goes: by operator, natively by phase
  */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -14,14 +16,14 @@ import { Session } from '../kernels/engine/session.ts';
 import { Graph } from '../kernels/graph/graph.ts';
 import { gemm } from '../kernels/graph/ops/matrix.ts';
 import { initialWeights } from '../kernels/model/initialize.ts';
-import { tensorLayout } from '../kernels/model/layout.ts';
 import { type Preset, presetByName } from '../kernels/model/preset.ts';
-import { usableInstructionSets } from '../kernels/native/library.ts';
-import { createNativeEngine } from '../kernels/native/native-engine.ts';
+import { type NativeProfile, usableInstructionSets } from '../kernels/native/library.ts';
+import { createNativeEngine, type NativeEngine } from '../kernels/native/native-engine.ts';
 import { AdamW, type WeightUpdate } from '../kernels/train/adamw.ts';
 import type { BenchmarkOptions, BenchmarkResult } from './benchmark.ts';
-import { compare, ratioOf, secondsOf } from './measure.ts';
+import { compare, ratioOf, secondsOf, summarize } from './measure.ts';
 import { findPyTorch, PyTorchEngine, type PyTorchStep } from './pytorch/engine.ts';
+import { phaseFigures, phaseFlops, phaseLines } from './speed/phases.ts';
 
 /** One line for the list of benchmarks. */
 export const describe = 'tokens per second of training, beside PyTorch fp32 and bf16';
@@ -39,8 +41,16 @@ interface Shape {
   readonly threads: number;
 }
 
+/** What is measured of a shape, and how often. */
+interface Extent {
+  readonly turns: number;
+  readonly profile: boolean;
+  /** Whether an engine is measured, by its name. */
+  readonly wants: (name: string) => boolean;
+}
+
 /** Reads the words after `train`. Throws what `parseArgs` and `presetByName` throw. */
-function parseWords(args: readonly string[]): Shape & { readonly turns: number; readonly profile: boolean } {
+function parseWords(args: readonly string[]): { readonly shape: Shape; readonly extent: Extent } {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -49,35 +59,29 @@ function parseWords(args: readonly string[]): Shape & { readonly turns: number; 
       context: { type: 'string', default: '256' },
       threads: { type: 'string', default: String(availableParallelism()) },
       turns: { type: 'string', default: '5' },
+      only: { type: 'string' },
       profile: { type: 'boolean', default: false },
     },
   });
+  const only = values.only?.split(',');
   return {
-    preset: presetByName(values.preset),
-    batch: Number(values.batch),
-    context: Number(values.context),
-    threads: Number(values.threads),
-    turns: Number(values.turns),
-    profile: values.profile,
+    shape: {
+      preset: presetByName(values.preset),
+      batch: Number(values.batch),
+      context: Number(values.context),
+      threads: Number(values.threads),
+    },
+    extent: {
+      turns: Number(values.turns),
+      profile: values.profile,
+      wants: (name) => only === undefined || only.includes(name),
+    },
   };
 }
 
 /** The same tokens for both sides; which ones they are changes nothing but the cost of the embedding's cache misses. */
 function someTokens({ preset, batch, context }: Shape): Int32Array {
   return Int32Array.from({ length: batch * (context + 1) }, (_, i) => (i * 7919) % preset.vocabulary);
-}
-
-/**
- * Floating-point operations of the matrix products that a gradient needs, without any recomputation: two per weight and
- * token forward, four backward, and the causal half of the attention products.
- */
-export function productFlops({ preset, batch, context }: Shape): number {
-  const tokens = batch * context;
-  const matrices = tensorLayout(preset).filter(({ role }) => role !== 'embedding' && role !== 'norm');
-  const weights = matrices.reduce((sum, { length }) => sum + length, 0);
-  const head = preset.tied ? preset.vocabulary * preset.hidden : 0;
-  const attention = preset.layers * preset.hidden * (context + 1);
-  return 6 * tokens * (weights + head + attention);
 }
 
 /** GFLOP/s of onnxruntime on a packed 1024^3 product: the peak that shares are of. */
@@ -109,11 +113,11 @@ const NATIVE_FORMS = {
 } as const;
 
 /** Our native engines that this machine can run; none where they are not built. */
-function nativeEngines(shape: Shape, notes: string[]): Record<string, ReturnType<typeof createNativeEngine>> {
+function nativeEngines(shape: Shape, { wants }: Extent, notes: string[]): Record<string, NativeEngine> {
   const usable = usableInstructionSets();
   if (usable.length === 0) notes.push('the native engine is not built (npm run build:native): it was not measured');
-  const engines: Record<string, ReturnType<typeof createNativeEngine>> = {};
-  for (const [name, form] of Object.entries(usable.length === 0 ? {} : NATIVE_FORMS))
+  const engines: Record<string, NativeEngine> = {};
+  for (const [name, form] of Object.entries(usable.length === 0 ? {} : NATIVE_FORMS).filter(([name]) => wants(name)))
     try {
       engines[name] = createNativeEngine({ ...shape, ...form });
     } catch (error) {
@@ -153,19 +157,22 @@ const PYTORCH_FORMS = {
 
 /** Measures. */
 export async function run({ args, signal, progress }: BenchmarkOptions): Promise<BenchmarkResult> {
-  const { turns, profile, ...shape } = parseWords(args);
-  if (profile) return await profileOps(shape, progress);
+  const { shape, extent } = parseWords(args);
+  if (extent.profile) return await profileForms(shape, extent, progress);
+  const { turns, wants } = extent;
   const notes = [
     `${shape.preset.name}, ${shape.batch} x ${shape.context} tokens, ${shape.threads} threads; a step is forward, backward, clipping and AdamW`,
     'tokens_per_s, pytorch_fp32_* and peak_share are onnxruntime in float32; *_bf16_ratio is of fastest_of_all',
-    "peak_share: the products a gradient needs, without recomputation, over the engine's own speed on 1024^3",
+    "peak_share: the products a gradient needs, without recomputation, over the engine's own speed on 1024^3; native_phases has it by phase",
   ];
   const variants: Record<string, () => Promise<number>> = {};
   const closing: (() => unknown)[] = [];
   try {
-    const peak = await productPeak(shape.threads);
-    closing.push(peak.close);
-    variants.peak_gflops = peak.run;
+    if (wants('whole') || wants('blocks')) {
+      const peak = await productPeak(shape.threads);
+      closing.push(peak.close);
+      variants.peak_gflops = peak.run;
+    }
     const names: string[] = [];
     const add = (name: string, engine: ReturnType<typeof ours>) => {
       names.push(name);
@@ -173,11 +180,23 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
       variants[`${name}_step`] = engine.step;
       variants[`${name}_gradient`] = engine.gradient;
     };
-    for (const memory of ['whole', 'blocks'] as const) {
+    for (const memory of (['whole', 'blocks'] as const).filter(wants))
       add(memory, ours(shape, createEngine({ ...shape, memory })));
-    }
-    for (const [name, engine] of Object.entries(nativeEngines(shape, notes)))
+    const natives = nativeEngines(shape, extent, notes);
+    const profiles: Record<string, NativeProfile[]> = {};
+    for (const [name, engine] of Object.entries(natives)) {
       add(name, ours(shape, engine, engine.updateWeights));
+      const taken: NativeProfile[] = [];
+      profiles[name] = taken;
+      const step = variants[`${name}_step`];
+      variants[`${name}_step`] = async () => {
+        engine.profile();
+        const speed = (await step?.()) ?? Number.NaN;
+        taken.push(engine.profile());
+        return speed;
+      };
+      variants[`${name}_peak_gflops`] = async () => engine.productPeak();
+    }
     const python = findPyTorch();
     if (python === undefined) {
       notes.push('PyTorch was not found (Debian: apt-get install python3-torch): its ratios are null');
@@ -187,6 +206,7 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
       notes.push(`PyTorch ${pytorch.version}, AdamW foreach; bf16 is autocast with float32 weights`);
       const tokens = someTokens(shape);
       for (const [name, form] of Object.entries(PYTORCH_FORMS)) {
+        if (!wants(`pytorch_${name}`)) continue;
         const speed = async (learningRate?: number) => {
           const options = { tokens, ...form, ...(learningRate === undefined ? {} : { learningRate }) };
           return (shape.batch * shape.context) / (await pytorch.step(options)).seconds;
@@ -198,24 +218,39 @@ export async function run({ args, signal, progress }: BenchmarkOptions): Promise
     progress(`${Object.keys(variants).length} variants, ${turns} turns`);
     const comparison = await compare(variants, { turns, signal });
     const { summaries } = comparison;
-    const ratio = (a: string, b: string) => (summaries[b] === undefined ? null : ratioOf(comparison, a, b).median);
+    const ratio = (a: string, b: string) =>
+      summaries[a] === undefined || summaries[b] === undefined ? null : ratioOf(comparison, a, b).median;
     const fastest = (summaries.whole_step?.median ?? 0) >= (summaries.blocks_step?.median ?? 0) ? 'whole' : 'blocks';
     const stepOf = (name: string) => summaries[`${name}_step`]?.median ?? 0;
     const fastestOfAll = names.reduce((best, name) => (stepOf(name) > stepOf(best) ? name : best));
-    const share = (memory: string) =>
-      (((summaries[`${memory}_gradient`]?.median ?? 0) / (shape.batch * shape.context)) * productFlops(shape)) /
-      1e9 /
-      (summaries.peak_gflops?.median ?? Number.NaN);
+    const flops = phaseFlops(shape);
+    const allFlops = Object.values(flops).reduce((sum, work) => sum + work, 0);
+    const share = (name: string, peak: string) => {
+      const [gradient, gflops] = [summaries[`${name}_gradient`], summaries[peak]];
+      if (gradient === undefined || gflops === undefined) return null;
+      return ((gradient.median / (shape.batch * shape.context)) * allFlops) / 1e9 / gflops.median;
+    };
+    // The first of each is a warm-up.
+    const phases = Object.entries(profiles).map(([name, taken]) => {
+      const peak = summaries[`${name}_peak_gflops`]?.median ?? Number.NaN;
+      return [name, phaseFigures(taken.slice(1), flops, peak)] as const;
+    });
+    for (const [name, figures] of phases) notes.push(...phaseLines(name, figures));
     return {
       figures: {
-        tokens_per_s: summaries[`${fastest}_step`]?.median,
+        tokens_per_s: summaries[`${fastest}_step`]?.median ?? null,
         pytorch_fp32_ratio: ratio(`${fastest}_step`, 'pytorch_fp32_step'),
         pytorch_fp32_checkpointed_ratio: ratio('blocks_step', 'pytorch_fp32_checkpointed_step'),
         pytorch_bf16_ratio: ratio(`${fastestOfAll}_step`, 'pytorch_bf16_step'),
         fastest_of_all: fastestOfAll,
         fastest_of_all_tokens_per_s: stepOf(fastestOfAll),
         fastest_of_all_pytorch_fp32_ratio: ratio(`${fastestOfAll}_step`, 'pytorch_fp32_step'),
-        peak_share: share(fastest),
+        fastest_of_all_pytorch_fp32_gradient_ratio: ratio(`${fastestOfAll}_gradient`, 'pytorch_fp32_gradient'),
+        peak_share: share(fastest, 'peak_gflops'),
+        native_peak_shares: Object.fromEntries(
+          Object.keys(natives).map((name) => [name, share(name, `${name}_peak_gflops`)]),
+        ),
+        native_phases: Object.fromEntries(phases),
         gradient_pytorch_fp32_ratio: ratio(`${fastest}_gradient`, 'pytorch_fp32_gradient'),
         gradient_pytorch_fp32_checkpointed_ratio: ratio('blocks_gradient', 'pytorch_fp32_checkpointed_gradient'),
         gradient_pytorch_bf16_ratio: ratio(`${fastestOfAll}_gradient`, 'pytorch_bf16_gradient'),
@@ -236,10 +271,15 @@ interface ProfileEvent {
   readonly args?: { readonly op_name?: string };
 }
 
-/** Share of the time of a gradient by operator, from onnxruntime's own profile, whose file is written at the end. */
-async function profileOps(shape: Shape, progress: (message: string) => void): Promise<BenchmarkResult> {
-  const shares: Record<string, Record<string, number>> = {};
-  for (const memory of ['whole', 'blocks'] as const) {
+/** Where the time of a gradient goes: by operator, from onnxruntime's own profile, and natively by phase. */
+async function profileForms(
+  shape: Shape,
+  extent: Extent,
+  progress: (message: string) => void,
+): Promise<BenchmarkResult> {
+  const figures: Record<string, object> = {};
+  const notes = ["onnxruntime: share of the time by operator; native: a step's phases, peak_share beside 1024^3"];
+  for (const memory of (['whole', 'blocks'] as const).filter(extent.wants)) {
     progress(`profiling ${memory}`);
     const folder = await mkdtemp(join(tmpdir(), 'alice-profile-'));
     try {
@@ -247,12 +287,30 @@ async function profileOps(shape: Shape, progress: (message: string) => void): Pr
       engine.loadWeights(initialWeights(shape.preset, new Uint8Array(32)));
       for (let i = 0; i < 4; i++) await engine.lossAndGradient(someTokens(shape));
       await engine.close();
-      shares[memory] = await opShares(folder);
+      figures[memory] = await opShares(folder);
     } finally {
       await rm(folder, { recursive: true });
     }
   }
-  return { figures: shares, notes: ['share of the time in onnxruntime by operator'] };
+  for (const [name, engine] of Object.entries(nativeEngines(shape, extent, notes))) {
+    progress(`profiling ${name}`);
+    const { step, close } = ours(shape, engine, engine.updateWeights);
+    try {
+      await step();
+      engine.profile();
+      const profiles: NativeProfile[] = [];
+      const peaks: number[] = [];
+      for (let i = 0; i < extent.turns; i++) {
+        await step();
+        profiles.push(engine.profile());
+        peaks.push(engine.productPeak());
+      }
+      figures[name] = phaseFigures(profiles, phaseFlops(shape), summarize(peaks).median);
+    } finally {
+      await close();
+    }
+  }
+  return { figures, notes };
 }
 
 async function opShares(folder: string): Promise<Record<string, number>> {

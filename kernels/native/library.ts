@@ -58,6 +58,19 @@ export interface NativeReadPart {
 /** Matrices of a block, or rows of a head: float32, or bfloat16 for an engine in bf16. */
 export type NativeWeights = Float32Array | Uint16Array;
 
+/** Seconds by phase of a training step; recomputed blocks count as forward, the gradient's norm as optimizer. */
+export interface NativeProfile {
+  readonly embedding: number;
+  /** But for attention, which has its own. */
+  readonly blocks_forward: number;
+  readonly attention_forward: number;
+  readonly head_forward: number;
+  readonly head_backward: number;
+  readonly blocks_backward: number;
+  readonly attention_backward: number;
+  readonly optimizer: number;
+}
+
 /** An engine inside the library. */
 export type NativeHandle = object;
 
@@ -213,6 +226,10 @@ export interface NativeLibrary {
     square: Float32Array,
     constants: NativeAdamWConstants,
   ): void;
+  /** What the engine's calls took since the last call of this one. */
+  profile(engine: NativeHandle): NativeProfile;
+  /** Seconds of products of packed square matrices, in the engine's precision and by its threads. */
+  products(engine: NativeHandle, options: { readonly size: number; readonly repeats: number }): number;
 }
 
 /** Thrown when there is no library to load. */

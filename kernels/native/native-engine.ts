@@ -19,7 +19,13 @@ import { parameterCount, type TensorSlot, tensorLayout } from '../model/layout.t
 import type { Preset } from '../model/preset.ts';
 import type { WeightUpdate } from '../train/adamw.ts';
 import { differenceLosses } from './difference-pass.ts';
-import { loadNativeLibrary, type NativeDifferences, type NativeHandle, type NativeLibrary } from './library.ts';
+import {
+  loadNativeLibrary,
+  type NativeDifferences,
+  type NativeHandle,
+  type NativeLibrary,
+  type NativeProfile,
+} from './library.ts';
 import { NativeLayers } from './native-layers.ts';
 import { HEAD_BYTES, nativeActivationBytes } from './native-memory.ts';
 
@@ -140,6 +146,17 @@ export class NativeEngine implements Engine {
       const squares = (values: Float32Array) => this.#library.squares(this.#training(), values);
       return { loss, gradient, gradientNorm: checkedNorm(this.layout, gradient, squares) };
     });
+  }
+
+  /** Where the time of training went since the last call; in fp32 that of scoring is in it. */
+  profile(): NativeProfile {
+    return this.#library.profile(this.#training());
+  }
+
+  /** GFLOP/s of packed products of 1024 x 1024 in the precision of training: the peak that its speed is a share of. */
+  productPeak(): number {
+    const [size, repeats] = [1024, 20];
+    return (repeats * 2 * size ** 3) / this.#library.products(this.#training(), { size, repeats }) / 1e9;
   }
 
   async losses(tokens: Int32Array, { signal }: EngineCallOptions = {}): Promise<Float64Array<ArrayBuffer>> {

@@ -119,6 +119,7 @@ napi_value squares(napi_env env, napi_callback_info info) {
   const Arguments<2> arguments(env, info);
   Engine& engine = engineOf(env, arguments[0]);
   const auto values = typedArray<float>(env, arguments[1], napi_float32_array, "values");
+  const PhaseScope phase(engine.model->clock(), Phase::optimizer);
   napi_value result;
   check(napi_create_double(env, sumOfSquares(engine.pool, values.data, int64_t(values.length)), &result));
   return result;
@@ -140,8 +141,36 @@ napi_value step(napi_env env, napi_callback_info info) {
   const auto gradient = floats(env, arguments[2], length, "gradient");
   const auto mean = floats(env, arguments[3], length, "mean");
   const auto square = floats(env, arguments[4], length, "square");
+  const PhaseScope phase(engine.model->clock(), Phase::optimizer);
   adamW(engine.pool, weights.data, gradient.data, mean.data, square.data, length, constants);
   return nullptr;
+}
+
+// (engine) -> seconds by phase since the call before
+napi_value profile(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  PhaseClock& clock = engineOf(env, arguments[0]).model->clock();
+  napi_value object;
+  check(napi_create_object(env, &object));
+  for (int phase = 0; phase < kPhases; phase++) {
+    napi_value seconds;
+    check(napi_create_double(env, clock.seconds(Phase(phase)), &seconds));
+    check(napi_set_named_property(env, object, kPhaseNames[phase], seconds));
+  }
+  clock.reset();
+  return object;
+}
+
+// (engine, {size, repeats}) -> seconds
+napi_value products(napi_env env, napi_callback_info info) {
+  const Arguments<2> arguments(env, info);
+  checkObject(env, arguments[1]);
+  const int64_t size = integer(env, arguments[1], "size", 1, 4096);
+  const int64_t repeats = integer(env, arguments[1], "repeats", 1, 1000);
+  Engine& engine = engineOf(env, arguments[0]);
+  napi_value result;
+  check(napi_create_double(env, engine.model->products(size, repeats), &result));
+  return result;
 }
 
 // Names of the instruction sets that this processor and its system can run.
@@ -216,6 +245,8 @@ NAPI_MODULE_INIT() {
 #endif
   define<squares>(env, exports, "squares");
   define<step>(env, exports, "step");
+  define<profile>(env, exports, "profile");
+  define<products>(env, exports, "products");
   define<supported>(env, exports, "supported");
   napi_value isa, bf16;
   check(napi_create_string_utf8(env, ALICE_ISA, NAPI_AUTO_LENGTH, &isa));

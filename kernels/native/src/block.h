@@ -42,6 +42,7 @@ class Block {
 
   // `y` may be `x`; without one, only what backward needs is computed.
   void forward(const BlockWeights& w, const float* x, float* y, int64_t sequences, Kept& kept) {
+    const PhaseScope phase(work_.clock, Phase::blocksForward);
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn, rows = sequences * s_.context;
     float* qkv = work_.reserveRows(kept.queryKeyValue, at_.queryKeyValue);
@@ -54,9 +55,11 @@ class Block {
     work_.product(byRows(normalized, hidden), w.matrices + at.query, Read::kByRows, hidden, rows, at_.queryKeyValue,
                   hidden, qkv, false);
     work_.forRows(rows, [&](int64_t row) { rotateHeads(qkv + row * at_.queryKeyValue, row % s_.context, 1); });
+    work_.clock.enter(Phase::attentionForward);
     pool_.run(sequences * s_.queryHeads, [&](int64_t task, int thread) {
       attention_[size_t(thread)].forward(headView(kept, task / s_.queryHeads, task % s_.queryHeads));
     });
+    work_.clock.enter(Phase::blocksForward);
     work_.forRows(rows, [&](int64_t row) { std::copy_n(x + row * hidden, hidden, middle + row * hidden); });
     work_.product(byRows<float>(context, hidden), w.matrices + at.output, Read::kByRows, hidden, rows, hidden, hidden,
                   middle, true);
@@ -73,6 +76,7 @@ class Block {
   // Turns the gradient of the stream behind the block into that before it; writes or adds to that of the weights.
   void backward(const BlockWeights& w, const float* x, Kept& kept, float* dStream, float* gradient, bool accumulate,
                 int64_t sequences) {
+    const PhaseScope phase(work_.clock, Phase::blocksBackward);
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn, qkvWidth = at_.queryKeyValue, rows = sequences * s_.context;
     float* dNormalized = work_.reserveRows(dNormalized_, hidden);
@@ -146,6 +150,7 @@ class Block {
   }
 
   const float* attentionBackward(const Kept& kept, const float* dContext, int64_t sequences) {
+    const PhaseScope phase(work_.clock, Phase::attentionBackward);
     const int64_t width = at_.headWidth, hidden = s_.hidden, group = s_.queryHeads / s_.keyValueHeads;
     float* dQkv = work_.reserveRows(dQkv_, at_.queryKeyValue);
     // By query head, [rows, queryHeads, width] twice; those of a group are added up afterwards, in order.

@@ -2,6 +2,7 @@
 // a tile, in the order in which the micro-kernel reads it; transposes are a matter of how it is read.
 #pragma once
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 
@@ -292,6 +293,19 @@ void multiply(Pool& pool, Packed<T> a, Packed<T> b, int64_t rows, int64_t column
                 {b.data + column / kTileColumns * b.stride, b.stride}, std::min(grid.blockRows, rows - row),
                 std::min(grid.blockColumns, columns - column), reduced, c + row * stride + column, stride, accumulate);
   });
+}
+
+// Seconds of `repeats` products of packed matrices of `size` by `size`, by all threads: the peak that speeds are shares of.
+template <class T>
+double secondsOfProducts(Pool& pool, int64_t size, int64_t repeats) {
+  Buffer<float> values, c;
+  Buffer<T> left, right;
+  std::fill_n(values.reserve(size * size), size * size, 1e-3f);
+  const auto [a, b] = packBoth(pool, left, byRows<float>(values.data(), size), right, byRows<float>(values.data(), size),
+                               size, size, size);
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < repeats; i++) multiply(pool, a, b, size, size, size, c.reserve(size * size), size, false);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace alice

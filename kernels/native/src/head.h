@@ -48,6 +48,7 @@ class Head {
   // Logits of `rows` rows from `first` on, `x` being theirs of the stream.
   void forward(const HeadPart& part, const float* norm, const float* x, int64_t first, int64_t rows) {
     require(first + rows <= begun_);
+    const PhaseScope phase(work_.clock, Phase::headForward);
     inChunks(first, rows, [&](int64_t row, int64_t count) {
       const float* normalized = work_.rmsNorm(x + (row - first) * s_.hidden, norm, count);
       const Packed<T> left = packLeft(left_, byRows(normalized, s_.hidden), count, s_.hidden, &pool_);
@@ -61,6 +62,7 @@ class Head {
   // When all columns are known: losses, and the factors by which probabilities are too large.
   void finish(float rowWeight, int64_t rows, float* rowLosses) {
     require(rows == begun_);
+    const PhaseScope phase(work_.clock, Phase::headForward);
     float* factors = factors_.reserve(rows * across_);
     work_.forRows(rows, [&](int64_t i) {
       const float *maxima = maxima_.data() + i * across_, *sums = sums_.data() + i * across_;
@@ -80,6 +82,7 @@ class Head {
   void backward(const HeadPart& part, const float* norm, const float* x, int64_t first, int64_t rows, float* dNormalized,
                 float* gradient, bool accumulate) {
     require(first + rows <= finished_);
+    const PhaseScope phase(work_.clock, Phase::headBackward);
     const int64_t hidden = s_.hidden;
     inChunks(first, rows, [&](int64_t row, int64_t count) {
       const float* normalized = work_.rmsNorm(x + (row - first) * hidden, norm, count);
@@ -102,6 +105,7 @@ class Head {
 
   // Turns `dNormalized` into the gradient of the stream.
   void end(const float* norm, const float* x, int64_t rows, float* dStream, float* dNorm, bool accumulate) {
+    const PhaseScope phase(work_.clock, Phase::headBackward);
     for (int64_t row = 0, chunk = chunkRows(); row < rows; row += chunk) {
       float* dx = dStream + row * s_.hidden;
       work_.rmsNormBackward(x + row * s_.hidden, norm, dx, dx, false, dNorm, accumulate || row > 0,

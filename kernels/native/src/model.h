@@ -32,6 +32,9 @@ class Model {
                             float* dNormalized, float* gradient, bool accumulate) = 0;
   virtual void headEnd(const float* norm, const float* x, int64_t rows, float* dStream, float* dNorm,
                        bool accumulate) = 0;
+  // As secondsOfProducts (gemm.h), in the precision of this model.
+  virtual double products(int64_t size, int64_t repeats) = 0;
+  virtual PhaseClock& clock() = 0;
 };
 
 template <class T>
@@ -50,6 +53,9 @@ class ModelOf final : public Model {
     for (int64_t layer = 0; layer < s_.layers; layer++) block(blockWeights(layer), x, x, sequences);
     headLosses(weights + at_.norm, weights + at_.head, x, targets_.data(), rows_, rowLosses);
   }
+
+  double products(int64_t size, int64_t repeats) override { return secondsOfProducts<T>(work_.pool, size, repeats); }
+  PhaseClock& clock() override { return work_.clock; }
 
   void train(const float* weights, const int32_t* tokens, int64_t sequences, float rowWeight, float* gradient,
              bool accumulate, float* rowLosses) override {
@@ -121,6 +127,7 @@ class ModelOf final : public Model {
   }
 
   void embed(float* x) {
+    const PhaseScope phase(work_.clock, Phase::embedding);
     work_.forRows(rows_, [&](int64_t row) {
       std::copy_n(weights_ + at_.embedding + input(row) * s_.hidden, s_.hidden, x + row * s_.hidden);
     });
@@ -128,6 +135,7 @@ class ModelOf final : public Model {
 
   // Adds each row's gradient to its token's, by columns: rows of one token add up in their order.
   void embedBackward(float* gradient, bool accumulate) {
+    const PhaseScope phase(work_.clock, Phase::embedding);
     float* table = gradient + at_.embedding;
     if (!s_.tied && !accumulate)
       work_.pool.run(s_.vocabulary,

@@ -7,6 +7,7 @@
 
 #include "elementwise.h"
 #include "gemm.h"
+#include "phases.h"
 #include "shape.h"
 
 namespace alice {
@@ -35,6 +36,7 @@ class Work {
   const Shape shape;
   const Layout at;
   Pool& pool;
+  PhaseClock clock;
   // For one matrix product.
   Buffer<T> left, right;
 
