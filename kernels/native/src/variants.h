@@ -5,6 +5,7 @@
 // its products and its weights in bf16. A variant's residual stream is kept as its difference too.
 #pragma once
 #include <numeric>
+#include <optional>
 
 #include "model.h"
 
@@ -123,11 +124,19 @@ class Differences {
   void block(float* stream, const Changes& changes, int64_t offset) {
     const auto& at = at_.block;
     const int64_t hidden = s_.hidden, ffn = s_.ffn, qkvWidth = at_.queryKeyValue;
-    const MatrixChanges query(changes, offset + at.query, qkvWidth, hidden, matrices_[0]);
-    const MatrixChanges output(changes, offset + at.output, hidden, hidden, matrices_[1]);
-    const MatrixChanges gate(changes, offset + at.gate, ffn, hidden, matrices_[2]);
-    const MatrixChanges up(changes, offset + at.gate + ffn * hidden, ffn, hidden, matrices_[3]);
-    const MatrixChanges down(changes, offset + at.down, hidden, ffn, matrices_[4]);
+    const struct {
+      int64_t offset, outputs, width;
+    } parts[kMatrices] = {{at.query, qkvWidth, hidden},
+                          {at.output, hidden, hidden},
+                          {at.gate, ffn, hidden},
+                          {at.gate + ffn * hidden, ffn, hidden},
+                          {at.down, hidden, ffn}};
+    std::optional<MatrixChanges> matrices[kMatrices];
+    pool_.run(kMatrices, [&](int64_t i, int) {
+      matrices[i].emplace(changes, offset + parts[i].offset, parts[i].outputs, parts[i].width, matrices_[i]);
+    });
+    const MatrixChanges &query = *matrices[0], &output = *matrices[1], &gate = *matrices[2], &up = *matrices[3],
+                        &down = *matrices[4];
 
     const float* norm = changedNorm(attentionNorm_.data(), changes, offset + at.attentionNorm);
     prepareNormalized(operand_, rows_, stream_, stream, norm, attentionIn_.data());
@@ -229,6 +238,7 @@ class Differences {
       head.tileMaxima.reserve(headRows_ * kTilesPerBlock);
       head.tileSums.reserve(headRows_ * kTilesPerBlock);
       head.targets.reserve(headRows_);
+      head.sums.reserve(headRows_);
     }
     // A task takes all variants through the same columns: the weights stay near the core, variants pass by.
     const int64_t down = ceilDivide(headRows_, kTaskRows), across = ceilDivide(tiles, kHeadTilesPerTask);
@@ -249,21 +259,20 @@ class Differences {
           } else {
             multiplyDifference(heads_[size_t(variant)]->operand, roundedRight, *matrices[size_t(variant - 1)], tile,
                                logits);
-            for (int64_t i = 0; i < rows; i++) add(logits + i * kHeadTile, base + i * kHeadTile, tile.columns);
           }
-          finishTile(*heads_[size_t(variant)], tile, t, column, logits);
+          finishTile(*heads_[size_t(variant)], tile, t, column, logits, variant == 0 ? nullptr : base);
         }
     });
-    for (int64_t i = 0; i <= variants_; i++) {
-      Head& head = *heads_[size_t(i)];
-      RunningSum* sums = head.sums.reserve(headRows_);
+    pool_.run(1 + variants_, [&](int64_t i, int) {
+      const Head& head = *heads_[size_t(i)];
+      RunningSum* sums = head.sums.data();
       for (int64_t row = 0; row < headRows_; row++)
         for (int64_t tile = 0; tile < tiles; tile++) {
           const int64_t at = row * kTilesPerBlock + tile;
           if (column == 0 && tile == 0) sums[row] = {head.tileMaxima.data()[at], head.tileSums.data()[at]};
           else sums[row].add(head.tileMaxima.data()[at], head.tileSums.data()[at]);
         }
-    }
+    });
     return column_ = column + width;
   }
 
@@ -275,6 +284,8 @@ class Differences {
   }
 
  private:
+  // Of a block: query/key/value, output, gate, up, down.
+  static constexpr int kMatrices = 5;
   static constexpr int kRows = kTileRows<T>;
   // Rows whose sparse products are computed together: of one panel or two, each in registers of its own.
   static constexpr int kPanelVectors = (kRows + kLanes - 1) / kLanes;
@@ -479,8 +490,10 @@ class Differences {
   }
 
   // Maximum, sum of exponentials and target of each row of a tile of logits, the `number`th of the block at `column`.
-  void finishTile(Head& head, const Tile& tile, int64_t number, int64_t column, float* logits) const {
+  // Differences become logits by adding the base's, if any, row by row: a tile is more than the nearest cache holds.
+  void finishTile(Head& head, const Tile& tile, int64_t number, int64_t column, float* logits, const float* base) const {
     for (int64_t i = tile.row; i < tile.row + tile.rows; i++, logits += kHeadTile) {
+      if (base != nullptr) add(logits, base + (i - tile.row) * kHeadTile, tile.columns);
       const int64_t wanted = targets_.data()[i] - (column + tile.column);
       if (wanted >= 0 && wanted < tile.columns) head.targets.data()[i] = logits[wanted];
       const float most = head.tileMaxima.data()[i * kTilesPerBlock + number] = largest(logits, tile.columns);
@@ -503,7 +516,7 @@ class Differences {
   const float *stream_ = nullptr, *middle_ = nullptr;
 
   // Of the variant that goes through it.
-  MatrixMemory matrices_[5];
+  MatrixMemory matrices_[kMatrices];
   Buffer<float> changedNorm_, inner_;
   DifferenceOperand operand_;
   typename Block<float>::Kept variant_;
