@@ -241,11 +241,14 @@ class Differences {
       head.sums.reserve(headRows_);
     }
     // A task takes all variants through the same columns: the weights stay near the core, variants pass by.
-    const int64_t down = ceilDivide(headRows_, kTaskRows), across = ceilDivide(tiles, kHeadTilesPerTask);
+    // More columns a task read each variant's operand less often, if that leaves several tasks for each thread.
+    const int64_t down = ceilDivide(headRows_, kTaskRows);
+    const int64_t perTask = down * ceilDivide(tiles, kMostHeadTiles) >= 4 * pool_.threads() ? kMostHeadTiles : kMostHeadTiles / 2;
+    const int64_t across = ceilDivide(tiles, perTask);
     pool_.run(down * across, [&](int64_t task, int thread) {
       const int64_t row = task % down * kTaskRows, rows = std::min(kTaskRows, headRows_ - row);
-      const int64_t firstTile = task / down * kHeadTilesPerTask, lastTile = std::min(tiles, firstTile + kHeadTilesPerTask);
-      float* baseLogits = threads_[size_t(thread)].secondTile.reserve(kHeadTilesPerTask * kTaskRows * kHeadTile);
+      const int64_t firstTile = task / down * perTask, lastTile = std::min(tiles, firstTile + perTask);
+      float* baseLogits = threads_[size_t(thread)].secondTile.reserve(perTask * kTaskRows * kHeadTile);
       float* logits = threads_[size_t(thread)].tile.reserve(kTaskRows * kHeadTile);
       for (int64_t variant = 0; variant <= variants_; variant++)
         for (int64_t t = firstTile; t < lastTile; t++) {
@@ -298,7 +301,8 @@ class Differences {
   static constexpr int64_t kTaskRows = (48 + kCommonRows - 1) / kCommonRows * kCommonRows;
   static constexpr int64_t kTaskColumns = 8 * kTileColumns;
   static constexpr int64_t kTilesPerBlock = kHeadBlock / kHeadTile;
-  static constexpr int64_t kHeadTilesPerTask = 2;
+  // Of a task: their weights in bf16 fill a core's cache at a width of 512.
+  static constexpr int64_t kMostHeadTiles = 4;
   static_assert(kHeadTile == kTaskColumns && kHeadBlock % kHeadTile == 0);
 
   // A variant's operand of a product: its difference, packed, and itself for the sparse part, [groups][width][lanes].

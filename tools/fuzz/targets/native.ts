@@ -107,8 +107,79 @@ class Caller {
       () => close?.(this.handle(1)),
       () => supported?.(),
       () => losses?.(this.handle(), weights()),
+      ...this.#differenceCalls(sequences),
     ];
     return calls[this.choose() % calls.length]?.();
+  }
+
+  /** Those for variants as differences, where the library has them; in any order. */
+  #differenceCalls(sequences: number): readonly (() => unknown)[] {
+    const { differences } = this.#functions as { readonly differences?: Functions };
+    if (differences === undefined) return [];
+    const { vocabulary, hidden, context } = size;
+    const { base, block, head, headVariant, headColumns, losses, end } = differences;
+    const stream = () => this.floats(sequences * context * hidden);
+    const table = () => this.floats(vocabulary * hidden);
+    const rows = sequences * context;
+    return [
+      () => base?.(this.handle(), this.floats(blockParameters), stream(), stream(), this.small()),
+      () => block?.(this.handle(), stream(), this.small(), this.indices(blockParameters), this.floats(3)),
+      () => head?.(this.handle(), this.floats(hidden), stream(), this.ids(rows), this.small()),
+      () => headVariant?.(this.handle(), this.small(), stream(), this.small(), this.indices(hidden), this.floats(3)),
+      () => {
+        const [engine, weights, column, offset] = [this.handle(), table(), this.small(), this.small()];
+        const indices = this.list(() => this.indices(vocabulary * hidden));
+        return headColumns?.(
+          engine,
+          weights,
+          column,
+          offset,
+          indices,
+          this.list(() => this.floats(3)),
+        );
+      },
+      () => losses?.(this.handle(), this.small(), this.floats(rows)),
+      () => end?.(this.handle()),
+    ];
+  }
+
+  /** 0, 1 or 2, mostly. */
+  small(): unknown {
+    const choice = this.choose();
+    return choice < 200 ? choice % 3 : NUMBERS[choice % NUMBERS.length];
+  }
+
+  /** Three indices of changes of `length` elements, mostly ones that fit. */
+  indices(length: number): unknown {
+    const choice = this.choose();
+    const bad = [
+      [2, 1, 0],
+      [0, 1, length],
+      [0, length + 2 ** 20, 1],
+      [2 ** 32 - 1, 2 ** 32 - 1, 0],
+    ];
+    if (choice < 128) return Uint32Array.of(choice, choice, length - 1);
+    return choice < 200 ? Uint32Array.from(bad[choice % 4] ?? []) : this.#array(Int32Array, 3, choice);
+  }
+
+  /** Up to two elements; getters do what they like in the middle of the call. */
+  list(element: () => unknown): unknown {
+    const choice = this.choose();
+    if (choice < 200) return Array.from({ length: choice % 3 }, element);
+    const getting = (get: () => unknown) => Object.defineProperty([element()], 0, { get });
+    const makers: readonly (() => unknown)[] = [
+      () => getting(() => this.#arrays.map(detach).length),
+      () => getting(() => this.#functions.close?.(this.#engine)),
+      () =>
+        getting(() => {
+          throw new GetterError('no');
+        }),
+      () => new Proxy([element()], {}),
+      () => new Array(2 ** 31),
+      () => ({ length: 1 }),
+      () => undefined,
+    ];
+    return makers[choice % makers.length]?.();
   }
 
   handle(shift = 0): unknown {
@@ -209,9 +280,20 @@ class Caller {
 
 /** Well-formed programs: engine, then calls with right arguments only. */
 export function seeds(): Uint8Array[] {
-  const programs = Array.from({ length: 9 }, (_, kind) => Uint8Array.of(255, 0, 0, kind, ...new Uint8Array(8)));
+  const programs = Array.from({ length: 16 }, (_, kind) => Uint8Array.of(255, 0, 0, kind, ...new Uint8Array(8)));
   return [
     ...programs,
+    // A base and a variant through a block and the head: sequences, call, then one byte an argument.
+    Uint8Array.of(
+      ...[255, 0],
+      ...[0, 9, 0, 0, 0, 0, 1],
+      ...[0, 10, 0, 0, 0, 5, 0],
+      ...[0, 11, 0, 0, 0, 0, 1],
+      ...[0, 12, 0, 1, 0, 0, 3, 0],
+      ...[0, 13, 0, 0, 0, 0, 1, 7, 1, 0],
+      ...[0, 14, 0, 1, 0],
+      ...[0, 15, 0],
+    ),
     Uint8Array.of(255, 0, ...Array.from({ length: 6 }, (_, kind) => [0, kind, 0, 0, 0, 0, 0, 0]).flat()),
   ];
 }
