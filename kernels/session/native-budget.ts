@@ -1,7 +1,7 @@
 /** How a session with its weights on disk runs on the native library within its budget. */
 import { formatSize, MemoryBudgetError, type MemoryPlan } from '../engine/memory-plan.ts';
 import { MAX_VARIANT_BYTES } from '../engine/variant-pass.ts';
-import { parameterCount, tensorLayout } from '../model/layout.ts';
+import { parameterCount } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import {
   estimateNativeScoring,
@@ -9,7 +9,6 @@ import {
   type NativeStreamedRequest,
   planNativeStreamed,
 } from '../native/native-streamed-memory.ts';
-import { STEP_ELEMENTS } from '../train/streamed-adamw.ts';
 import type { ModelSessionInit, TrainingRecipe } from './model-session.ts';
 import { streamedWorkBytes, triedBytes } from './streamed-budget.ts';
 
@@ -54,9 +53,7 @@ export function nativeScratchBytes({ preset, recipe, precision }: Omit<NativeSes
 }
 
 function trainingOf({ preset, recipe, threads, precision }: NativeSessionRequest): NativeStreamedRequest {
-  const longest = tensorLayout(preset).reduce((most, { length }) => Math.max(most, length), 0);
-  // An optimizer step has a part of what it writes rounded for the engine's copy.
-  const besideStreamedBytes = streamedWorkBytes(preset) + 2 * Math.min(longest, STEP_ELEMENTS);
+  const besideStreamedBytes = streamedWorkBytes(preset);
   const { batchSequences: sequences } = recipe;
   return { preset, sequences, context: preset.context, precision, threads, besideStreamedBytes };
 }
