@@ -86,10 +86,9 @@ export class TrainingNode {
     const model = await ModelClient.start(session, call);
     cleanup.defer(() => model.close());
     const { backend, mode, bytes } = model.memory;
-    const instead = backend === engine.backend ? '' : ' by onnxruntime in fp32';
     options.log.info(
       { backend, mode, bytes: Math.round(bytes) },
-      `the model runs with ${MEMORY_MODES[mode]}${instead}, in about ${formatSize(bytes)}`,
+      `the model runs with ${MEMORY_MODES[mode]}, in about ${formatSize(bytes)}`,
     );
     const weights = {
       path: options.folder.join('weights.bin'),

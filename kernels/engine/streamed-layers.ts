@@ -5,8 +5,6 @@
 import { type TensorPart, type TensorStore, wholeTensor } from '../checkpoint/tensor-store.ts';
 import type { TensorSlot } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
-import type { BlockPrograms } from './block-programs.ts';
-import type { HeadPrograms } from './head-programs.ts';
 import type { RowLosses } from './row-losses.ts';
 import { readEmbeddings } from './stored-weights.ts';
 import type { TokenPass } from './token-passes.ts';
@@ -15,29 +13,32 @@ import { readerOf, WeightStream } from './weight-stream.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
+/** What computes with weights that were read. */
+export interface LayerPrograms {
+  /** Runs a block. The tensors lie one after the other in memory. */
+  block(tensors: readonly TensorMemory[], x: Floats, y: Floats): Promise<void>;
+  /** Rows of the vocabulary in which the head is read, in order. */
+  readonly headTiles: readonly { readonly first: number; readonly rows: number }[];
+  /** Takes a tile into the losses of a pass, which are known after the last one. */
+  head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: RowLosses): Promise<void>;
+}
+
 /** {@link LayeredModel} over a store. Close it when the pass is over, however it ended. */
 export class StreamedLayers implements LayeredModel {
   readonly preset: Preset;
   readonly layout: readonly TensorSlot[];
   readonly #store: TensorStore;
-  readonly #blocks: BlockPrograms;
-  readonly #head: HeadPrograms;
+  readonly #programs: LayerPrograms;
   readonly #memories: readonly Floats[];
   /** Of the present sweep. */
   #stream: WeightStream<Floats, Floats[]> | undefined;
 
   /** @param memories - one or two as `WeightStream` takes them, as long as a block's weights and a tile of the head */
-  constructor(
-    preset: Preset,
-    store: TensorStore,
-    programs: { readonly blocks: BlockPrograms; readonly head: HeadPrograms },
-    memories: readonly Floats[],
-  ) {
+  constructor(preset: Preset, store: TensorStore, programs: LayerPrograms, memories: readonly Floats[]) {
     this.preset = preset;
     this.layout = store.layout;
     this.#store = store;
-    this.#blocks = programs.blocks;
-    this.#head = programs.head;
+    this.#programs = programs;
     this.#memories = memories;
   }
 
@@ -52,11 +53,7 @@ export class StreamedLayers implements LayeredModel {
   }
 
   async block(tensors: readonly TensorMemory[], x: Floats, y: Floats): Promise<void> {
-    await this.#blocks.forward(
-      x,
-      tensors.map(({ values }) => values),
-      y,
-    );
+    await this.#programs.block(tensors, x, y);
   }
 
   async withHead(body: (norm: TensorMemory, head: TensorMemory) => Promise<void>): Promise<void> {
@@ -71,13 +68,7 @@ export class StreamedLayers implements LayeredModel {
   }
 
   async head(norm: TensorMemory, head: TensorMemory, x: Floats, pass: TokenPass, losses: RowLosses): Promise<void> {
-    const { targets } = pass;
-    await this.#head.forwardTile(
-      this.#head.tileAt((head.start ?? 0) / this.preset.hidden),
-      { x, targets },
-      { norm: norm.values, head: head.values },
-      losses,
-    );
+    await this.#programs.head(norm, head, x, pass, losses);
   }
 
   /** Waits until nothing is being read. */
@@ -105,6 +96,6 @@ export class StreamedLayers implements LayeredModel {
   #tiles(): TensorPart[] {
     const { hidden } = this.preset;
     const { head: slot } = headSlots(this.preset, this.layout);
-    return this.#head.tiles.map(({ first, rows }) => ({ slot, start: first * hidden, length: rows * hidden }));
+    return this.#programs.headTiles.map(({ first, rows }) => ({ slot, start: first * hidden, length: rows * hidden }));
   }
 }

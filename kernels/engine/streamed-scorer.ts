@@ -14,14 +14,33 @@ import { checkOptions, MAX_HEAD_ROWS } from './onnx-engine.ts';
 import type { DeltaByTensor } from './sparse-delta.ts';
 import { storedNonFiniteLoss } from './stored-weights.ts';
 import type { StreamedEngineOptions } from './streamed-engine.ts';
-import { StreamedLayers } from './streamed-layers.ts';
+import { type LayerPrograms, StreamedLayers } from './streamed-layers.ts';
 import { streamedBuffers } from './streamed-memory.ts';
 import { tensorVariantLosses } from './variant-pass.ts';
 
 type Floats = Float32Array<ArrayBuffer>;
 
-/** Evaluates a stored model. One call at a time. */
-export class StreamedScorer {
+/** What evaluates a stored model, whatever computes it. One call at a time. */
+export interface StoredScorer {
+  /** Tokens predicted per sequence. */
+  readonly context: number;
+  /**
+   * Mean loss of each sequence, for the weights as they are and for each change of them. A change's parts are asked for once
+   * for each sweep over the layers, and again for each run of the head. Throws as `Engine.variantLosses` for tokens and for
+   * the weights as they are, what the store and the changes throw, the signal's reason; a change that breaks the model has
+   * no losses.
+   */
+  variantLosses(
+    tokens: Int32Array,
+    variants: readonly DeltaByTensor[],
+    options?: VariantLossesOptions,
+  ): Promise<VariantLosses>;
+  /** Frees the device, not the store. */
+  close(): Promise<void>;
+}
+
+/** {@link StoredScorer} on onnxruntime. */
+export class StreamedScorer implements StoredScorer {
   readonly context: number;
   readonly #preset: Preset;
   readonly #store: TensorStore;
@@ -54,18 +73,12 @@ export class StreamedScorer {
     this.#memories = [first, ...others];
   }
 
-  /**
-   * Mean loss of each sequence, for the weights as they are and for each change of them. A change's parts are asked for once
-   * for each sweep over the layers, and again for each run of the head. Throws as `Engine.variantLosses` for tokens and for
-   * the weights as they are, what the store and the changes throw, the signal's reason; a change that breaks the model has
-   * no losses.
-   */
   async variantLosses(
     tokens: Int32Array,
     variants: readonly DeltaByTensor[],
     options: VariantLossesOptions = {},
   ): Promise<VariantLosses> {
-    const layers = new StreamedLayers(this.#preset, this.#store, this.#programs, this.#memories);
+    const layers = new StreamedLayers(this.#preset, this.#store, this.#layerPrograms(), this.#memories);
     try {
       const shape = { batch: this.#batch, context: this.context };
       const losses = await tensorVariantLosses(layers, shape, tokens, variants, options);
@@ -76,7 +89,24 @@ export class StreamedScorer {
     }
   }
 
-  /** Frees the device, not the store. */
+  #layerPrograms(): LayerPrograms {
+    const { blocks, head: heads } = this.#programs;
+    return {
+      block: async (tensors, x, y) => {
+        await blocks.forward(
+          x,
+          tensors.map(({ values }) => values),
+          y,
+        );
+      },
+      headTiles: heads.tiles,
+      head: async (norm, head, x, { targets }, losses) => {
+        const tile = heads.tileAt((head.start ?? 0) / this.#preset.hidden);
+        await heads.forwardTile(tile, { x, targets }, { norm: norm.values, head: head.values }, losses);
+      },
+    };
+  }
+
   async close(): Promise<void> {
     await this.#programs.blocks.close();
     await this.#programs.head.close();

@@ -2,7 +2,7 @@
 import { formatSize, MemoryBudgetError, type NativeStreaming } from '../engine/memory-plan.ts';
 import { blockElements } from '../engine/streamed-memory.ts';
 import type { Preset } from '../model/preset.ts';
-import { HEAD_BYTES } from './native-memory.ts';
+import { HEAD_BYTES, nativeWorkBytes } from './native-memory.ts';
 
 /** Most bytes of the head's gradient at once: the head of `alice-7b` is whole. */
 export const HEAD_TILE_BYTES = 2 ** 30;
@@ -85,6 +85,14 @@ function workBytes(shape: NativeStreamedShape, operandBytes: 2 | 4, threads: num
   return block + packed + head + attention;
 }
 
+/** float32 elements of what a native scorer reads weights into, a block or the whole head, and how many there are of it. */
+export function nativeScoringWeights(
+  preset: Preset,
+  prefetch: boolean,
+): { readonly length: number; readonly count: number } {
+  return { length: Math.max(blockElements(preset), preset.vocabulary * preset.hidden), count: prefetch ? 2 : 1 };
+}
+
 /** How a native streamed engine is to run, and what that takes. */
 export interface NativeStreamedPlan {
   readonly mode: 'streamed' | 'streamed-no-prefetch';
@@ -147,4 +155,21 @@ export function planNativeStreamed(
       `more than the ${formatSize(budgetBytes as number)} allowed`,
     least,
   );
+}
+
+/**
+ * Estimated peak of a process that evaluates a streamed model natively, bytes, but for activations side by side: a layer's
+ * weights in fp32, its work, and `besideStreamedBytes`.
+ */
+export function estimateNativeScoring(
+  {
+    preset,
+    context,
+    besideStreamedBytes = 0,
+  }: Pick<NativeStreamedRequest, 'preset' | 'context' | 'besideStreamedBytes'>,
+  { batch, prefetch }: { readonly batch: number; readonly prefetch: boolean },
+): number {
+  const { length, count } = nativeScoringWeights(preset, prefetch);
+  const work = nativeWorkBytes(preset, batch, context);
+  return BASE_BYTES + SLACK * (4 * length * count + work + besideStreamedBytes);
 }

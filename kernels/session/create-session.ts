@@ -7,6 +7,7 @@ import {
   RESIDENT_MODES,
 } from '../engine/memory-plan.ts';
 import type { ModelSession, ModelSessionInit } from './model-session.ts';
+import { planNativeSession } from './native-budget.ts';
 import { ResidentModelSession } from './resident-session.ts';
 import { streamedWorkBytes } from './streamed-budget.ts';
 import { StreamedModelSession } from './streamed-session.ts';
@@ -17,15 +18,14 @@ const STREAMED_MODES: readonly MemoryMode[] = ['streamed', 'streamed-no-prefetch
 export function planSession(init: ModelSessionInit): MemoryPlan {
   const { preset, recipe, backend = 'onnx', device = 'cpu', precision = 'fp32', memoryBytes, streamFolder } = init;
   const request = { preset, batch: recipe.batchSequences, context: preset.context, backend };
-  // Streaming computes in fp32: an explicit fp16 is not turned into it, while bf16 is only a faster way.
+  // Streaming has no fp16, and an explicit one is not turned into fp32.
   const streams = streamFolder !== undefined && device === 'cpu' && precision !== 'fp16';
   try {
     return planMemory(request, memoryBytes, RESIDENT_MODES);
   } catch (error) {
     if (!streams || !(error instanceof MemoryBudgetError)) throw error;
-    // The streamed engine is onnxruntime's, whatever computes in memory: a native one would be asked for here.
-    const besideStreamedBytes = streamedWorkBytes(preset);
-    return planMemory({ ...request, backend: 'onnx', besideStreamedBytes }, memoryBytes, STREAMED_MODES);
+    if (backend === 'native') return planNativeSession({ ...init, precision });
+    return planMemory({ ...request, besideStreamedBytes: streamedWorkBytes(preset) }, memoryBytes, STREAMED_MODES);
   }
 }
 

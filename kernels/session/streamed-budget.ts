@@ -6,7 +6,7 @@ import { CHUNK_ELEMENTS } from '../gradient/chunks.ts';
 import { tensorLayout } from '../model/layout.ts';
 import type { Preset } from '../model/preset.ts';
 import { STEP_ELEMENTS } from '../train/streamed-adamw.ts';
-import type { ModelSessionInit } from './model-session.ts';
+import type { ModelSessionInit, TrainingRecipe } from './model-session.ts';
 
 /** Most bytes that a session holds beside its engine, over all it does. */
 export function streamedWorkBytes(preset: Preset): number {
@@ -27,7 +27,13 @@ export function sessionBytes(preset: Preset, batchSequences: number, mode: Memor
 const TRIED_ELEMENT_BYTES = 24;
 
 /** Most bytes of one submission that are decoded at a time: a block's, or those of the longest tensor. */
-function triedBytes({ preset, recipe }: Pick<ModelSessionInit, 'preset' | 'recipe'>): number {
+export function triedBytes({
+  preset,
+  recipe,
+}: {
+  readonly preset: Preset;
+  readonly recipe: Pick<TrainingRecipe, 'topK'>;
+}): number {
   const longest = tensorLayout(preset).reduce((most, { length }) => Math.max(most, length), 0);
   return Math.max(longest, blockElements(preset)) * Math.min(1, recipe.topK / CHUNK_ELEMENTS) * TRIED_ELEMENT_BYTES;
 }

@@ -4,7 +4,7 @@ import { type Trial, trialDeltas } from '../aggregate/apply.ts';
 import { normOf } from '../aggregate/norm.ts';
 import type { VariantLossesOptions } from '../engine/engine.ts';
 import type { DeltaByTensor, TensorDelta } from '../engine/sparse-delta.ts';
-import type { StreamedScorer } from '../engine/streamed-scorer.ts';
+import type { StoredScorer } from '../engine/streamed-scorer.ts';
 import type { UpdateReader } from '../gradient/agf1.ts';
 import { MalformedUpdateError } from '../gradient/errors.ts';
 import type { SparseTensor, TensorLayout } from '../gradient/layout.ts';
@@ -53,7 +53,7 @@ function measure(update: UpdateReader): { readonly norm: number; readonly larges
  * @param open - checks the beginning of a submission; throws a MalformedUpdateError
  */
 export async function scoreEncoded<Submission>(
-  scorer: StreamedScorer,
+  scorer: StoredScorer,
   layout: TensorLayout,
   submissions: readonly Submission[],
   open: (submission: Submission) => UpdateReader,

@@ -1,6 +1,7 @@
 /**
  * A model session with its weights on disk, for a peer whose memory does not hold them. Submissions, scores and roots are
- * those of `ResidentModelSession` in its `blocks` mode, to the bit.
+ * those of `ResidentModelSession` in its `blocks` mode, to the bit on onnxruntime. On the native library roots are, and
+ * scores and submissions differ in the last digits: losses of changes are exact there, and what passes add up differs.
  *
  * The weights are a sealed tensor store that is never written: an aggregation changes a copy, which takes the store's place
  * when it is whole. A copy lies in the session's folder until it is saved, when it is moved to its name. So what was saved
@@ -13,8 +14,6 @@ import { weightBytes } from '../checkpoint/model-state.ts';
 import { type TensorPart, TensorStore, type TensorStoreInit, tensorParts } from '../checkpoint/tensor-store.ts';
 import { type EngineCallOptions, NonFiniteError, sumOfSquares } from '../engine/engine.ts';
 import type { MemoryPlan } from '../engine/memory-plan.ts';
-import type { StreamedEngineOptions } from '../engine/streamed-engine.ts';
-import { StreamedScorer } from '../engine/streamed-scorer.ts';
 import { openUpdate, type UpdateLimits, type UpdateReader, updateLimits } from '../gradient/agf1.ts';
 import { parameterCount, tensorLayout } from '../model/layout.ts';
 import { presetHash } from '../model/preset-hash.ts';
@@ -36,11 +35,11 @@ import type {
   TrainingOutcome,
   TrainingWork,
 } from './model-session.ts';
+import { nativeScratchBytes } from './native-budget.ts';
 import { noiseFrom } from './pretended-gradient.ts';
 import { type ScoringOutcome, variantOptions } from './scoring.ts';
 import { aggregateStored } from './streamed-aggregation.ts';
-import { scoringActivationBytes } from './streamed-budget.ts';
-import { createStreamedModel } from './streamed-model.ts';
+import { createStreamedModel, createStreamedScorer } from './streamed-model.ts';
 import { scoreEncoded } from './streamed-scoring.ts';
 import { innerLoop, trainedFor } from './training-work.ts';
 import { isUnusableFile } from './unusable-file.ts';
@@ -310,7 +309,7 @@ export class StreamedModelSession implements ModelSession {
   async score(round: RoundIdentity, work: ScoringWork, options: ScoringOptions = {}): Promise<ScoringOutcome> {
     const { recipe } = this.#init;
     const { tokens, heldOutSequences, submissions } = work;
-    const scorer = new StreamedScorer(this.#loaded(), this.#engineOptions());
+    const { scorer, maxBytes } = createStreamedScorer(this.#loaded(), this.#init, this.memory);
     try {
       return await scoreEncoded(
         scorer,
@@ -318,7 +317,7 @@ export class StreamedModelSession implements ModelSession {
         submissions,
         (submission) => this.#openUpdate(round, submission),
         { tokens, heldOutSequences, step: recipe.outerStep * recipe.scoringStepShare },
-        { ...variantOptions(options), maxBytes: scoringActivationBytes(this.#init, this.memory.mode) },
+        { ...variantOptions(options), maxBytes },
       );
     } finally {
       await scorer.close();
@@ -331,11 +330,6 @@ export class StreamedModelSession implements ModelSession {
     await this.#errorFeedback?.close();
     await this.#weights?.close();
     await rm(this.#init.streamFolder, { recursive: true, force: true });
-  }
-
-  #engineOptions(): StreamedEngineOptions {
-    const { preset, recipe, threads } = this.#init;
-    return { preset, threads, batch: recipe.batchSequences, prefetch: this.memory.mode === 'streamed' };
   }
 
   /** Replaces the weights by a sealed store; returns its root. */
@@ -378,9 +372,11 @@ export class StreamedModelSession implements ModelSession {
   /** Before the first weights: throws DiskSpaceError where there is no room for `files` as long as the model. */
   async #requireRoom(files: number): Promise<void> {
     if (this.#roomChecked) return;
-    const { preset, streamFolder } = this.#init;
+    const { preset, recipe, streamFolder } = this.#init;
+    const { native } = this.memory;
+    const scratch = native === undefined ? 0 : nativeScratchBytes({ preset, recipe, precision: native.precision });
     const what = `streaming ${preset.name} (${files} files of its size)`;
-    await requireDiskSpace(streamFolder, files * 4 * parameterCount(preset), what);
+    await requireDiskSpace(streamFolder, files * 4 * parameterCount(preset) + scratch, what);
     this.#roomChecked = true;
   }
 }

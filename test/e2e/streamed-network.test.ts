@@ -8,11 +8,13 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RunSummary } from '../../bootstrap/local/summary.ts';
+import { nativeSupport } from '../../kernels/native/support.ts';
 import { alice, lastJson } from './alice-process.ts';
 
 interface LogLine {
   readonly msg: string;
   readonly mode?: string;
+  readonly backend?: string;
 }
 
 async function logOf(dir: string, name: string): Promise<LogLine[]> {
@@ -38,6 +40,9 @@ test('a network of which some stream goes on where it was, scores, and agrees on
     assert.equal(await modes('validator-1'), ['whole', 'whole']);
     assert.equal(await modes('validator-2'), ['whole', 'streamed']);
     assert.equal(await modes('miner-1'), ['whole', 'streamed']);
+    // Where the native backend is built, it streams as well.
+    const streaming = (await logOf(dir, 'miner-1')).findLast(({ mode }) => mode !== undefined);
+    assert.is(streaming?.backend, nativeSupport().usable ? 'native' : 'onnx');
     for (const name of ['validator-1', 'validator-2']) {
       const messages = (await logOf(dir, name)).map(({ msg }) => msg);
       assert.is(messages.filter((message) => message === 'scored the round').length, 3, name);
