@@ -438,7 +438,7 @@ export class NativeStreamedEngine implements StreamedModel {
         done.push(planned.done);
       }
     }
-    const failed = await this.#library.read(reads);
+    const failed = await this.#readAll(reads);
     if (failed !== undefined) throw await this.#unreadable(group[failed] as TensorPart);
     for (const finish of done) finish();
     for (const { to, rounds, copy } of reads) {
@@ -446,6 +446,33 @@ export class NativeStreamedEngine implements StreamedModel {
       if (copy !== undefined) this.#bytesWritten += to.byteLength;
     }
     return { norms, weights };
+  }
+
+  /** Reads by two threads; resolves to the number of the first part that is damaged or cut off, when both have ended. */
+  async #readAll(reads: readonly NativeReadPart[]): Promise<number | undefined> {
+    const lanes: { bytes: number; numbers: number[] }[] = [
+      { bytes: 0, numbers: [] },
+      { bytes: 0, numbers: [] },
+    ];
+    for (const [number, { to }] of reads.entries()) {
+      const lane = lanes.reduce((least, other) => (other.bytes < least.bytes ? other : least));
+      lane.bytes += to.byteLength;
+      lane.numbers.push(number);
+    }
+    const ended = await Promise.allSettled(
+      lanes
+        .filter(({ numbers }) => numbers.length > 0)
+        .map(async ({ numbers }) => {
+          const failed = await this.#library.read(numbers.map((number) => reads[number] as NativeReadPart));
+          return failed === undefined ? undefined : numbers[failed];
+        }),
+    );
+    const failed: number[] = [];
+    for (const end of ended) {
+      if (end.status === 'rejected') throw end.reason;
+      if (end.value !== undefined) failed.push(end.value);
+    }
+    return failed.length === 0 ? undefined : Math.min(...failed);
   }
 
   /** What the store says of a part that could not be read. */
