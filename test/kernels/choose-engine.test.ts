@@ -90,14 +90,17 @@ test('what cannot be had is refused with what to do', async () => {
   assert.instance(await refusal(choose(withBf16, { backend: 'native', precision: 'fp16' })), DeviceUnavailableError);
 });
 
-test('a session streams by onnxruntime what the native backend cannot hold, and refuses what no engine is', async () => {
+test('a session streams by the backend it has what memory cannot hold, and refuses what no engine is', async () => {
   const init = { ...sessionInit(), backend: 'native', precision: 'bf16' } as const;
   assert.is(planSession(init).backend, 'native');
   const { recipe, backend } = init;
   const shape = { preset: presets['alice-50m'], batch: recipe.batchSequences, context: 1024, backend };
   const memoryBytes = Math.floor(estimateMemory(shape, 'blocks')) - 1;
-  const streamed = planSession({ ...init, preset: shape.preset, streamFolder: 'unused', memoryBytes });
-  assert.equal([streamed.backend, streamed.mode.startsWith('streamed')], ['onnx', true]);
+  const streaming = { ...init, preset: shape.preset, streamFolder: 'unused', memoryBytes };
+  const native = planSession(streaming);
+  assert.equal([native.backend, native.mode.startsWith('streamed')], ['native', true]);
+  const onnx = planSession({ ...streaming, backend: 'onnx', precision: 'fp32' });
+  assert.equal([onnx.backend, onnx.mode.startsWith('streamed')], ['onnx', true]);
   assert.throws(
     () => planSession({ ...init, memoryBytes: 2 ** 20 }),
     (error: { code?: string }) => error.code === 'ERR_MEMORY_BUDGET',
