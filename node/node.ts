@@ -11,7 +11,7 @@ import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
 import { TransactionSender } from './blockchain/transaction-sender.ts';
-import { genesisHash, type NetworkFile, networkId, networkName } from './chain/genesis.ts';
+import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
 import { equivocatingGossip } from './consensus/adversary.ts';
 import type { TrustedPoint } from './consensus/light-client/trust.ts';
@@ -222,11 +222,13 @@ export class AliceNode {
   }
 
   /** Fetches a recent state before the chain is loaded, where the operator trusts a block and the node is far behind. */
-  static async #syncState({ chain, networkFile, log }: NodeOptions, store: Store, network: Network): Promise<void> {
+  static async #syncState({ chain, log }: NodeOptions, store: Store, network: Network): Promise<void> {
     if (chain?.trust === undefined) return;
     const { trust, trustingPeriodMs } = chain;
-    const init = { trust, trustingPeriodMs, networkId: networkId(networkFile.genesis) };
-    const sync = new StateSync(init, { store, requests: network, discovery: network, log: log.child('state-sync') });
+    const sync = new StateSync(
+      { trust, trustingPeriodMs },
+      { store, requests: network, discovery: network, log: log.child('state-sync') },
+    );
     // Bounded by its own patience; a second interrupt ends the process as it does everywhere.
     await sync.run({ signal: new AbortController().signal });
   }

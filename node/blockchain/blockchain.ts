@@ -6,7 +6,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AccountId } from '../chain/account.ts';
-import { beaconMessage, genesisBeacon } from '../chain/beacon.ts';
+import { beaconMessage, beaconProofHash, genesisBeacon } from '../chain/beacon.ts';
 import {
   type Block,
   blockId,
@@ -17,6 +17,7 @@ import {
   nextBeacon,
   transactionsRoot,
 } from '../chain/block.ts';
+import { bodyFault } from '../chain/block-body.ts';
 import {
   type EquivocationEvidence,
   encodeEvidence,
@@ -208,9 +209,10 @@ export class Blockchain implements Application {
     const included = new Set(executed.included);
     const transactions = waiting.filter((signed) => included.has(signed)).map(({ encoded }) => encoded);
     const evidence = executed.evidence.map(encodeEvidence);
-    const header = this.#header(execution, { transactions, evidence }, executed.state);
+    const body = { beaconProof: input.beaconProof, transactions, evidence };
+    const header = this.#header(execution, body, executed.state);
     this.#remember(blockId(header), executed);
-    return { header, beaconProof: input.beaconProof, transactions, evidence };
+    return { header, ...body };
   }
 
   async validate(block: Block, { decided = false }: { readonly decided?: boolean } = {}): Promise<BlockVerdict> {
@@ -395,7 +397,7 @@ export class Blockchain implements Application {
   /** Header of the next block with those contents. */
   #header(
     block: { readonly timeMs: bigint; readonly beacon: Hash; readonly proposer: AccountId },
-    { transactions, evidence }: Pick<Block, 'transactions' | 'evidence'>,
+    { beaconProof, transactions, evidence }: Omit<Block, 'header'>,
     after: LedgerState,
   ): Header {
     return {
@@ -412,6 +414,7 @@ export class Blockchain implements Application {
       modelRoot: after.modelRoot,
       trainingRound: after.round.round,
       beacon: block.beacon,
+      beaconProofHash: beaconProofHash(beaconProof),
     };
   }
 
@@ -421,18 +424,11 @@ export class Blockchain implements Application {
    */
   async #execute(block: Block, decided: boolean): Promise<ExecutedBlock> {
     const id = blockId(block.header);
-    // The header binds transactions and evidence by their roots, and the beacon binds the proof's output; the proof itself
-    // and the contents given here could still be others, so only a result for these very ones is taken.
+    // The id names one body; whether this is that one has to be seen before a result for the id is taken.
+    const fault = bodyFault(block);
+    if (fault !== undefined) throw new InvalidBlockError(`the body is not the one of the header: ${fault}`);
     const known = this.#executed.get(id);
-    const { transactionsRoot: root, evidenceRoot: evidenceHash } = block.header;
-    if (
-      known !== undefined &&
-      root === transactionsRoot(block.transactions) &&
-      evidenceHash === evidenceRoot(block.evidence)
-    ) {
-      const output = this.#beaconOutput(block.header.proposer, block.beaconProof);
-      if (output !== undefined) return known;
-    }
+    if (known !== undefined) return known;
     const base = this.#state;
     const { header } = block;
     if (encodeBlock(block).length > MAX_BLOCK_BYTES) throw new InvalidBlockError('the block is too large');

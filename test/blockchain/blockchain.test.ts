@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { beaconMessage } from '../../node/chain/beacon.ts';
+import { beaconMessage, beaconProofHash } from '../../node/chain/beacon.ts';
 import { blockId, decodeBlock, encodeBlock, MAX_BLOCK_BYTES, transactionsRoot } from '../../node/chain/block.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import type { Call } from '../../node/chain/transaction.ts';
@@ -64,6 +64,7 @@ test('a block with any field changed is refused with a reason', async () => {
     modelRoot: { ...header, modelRoot: flip },
     trainingRound: { ...header, trainingRound: 2 },
     beacon: { ...header, beacon: flip },
+    beaconProofHash: { ...header, beaconProofHash: flip },
   };
   assert.is(Object.keys(headers).length, Object.keys(header).length);
   for (const [field, changed] of Object.entries(headers)) {
@@ -73,6 +74,12 @@ test('a block with any field changed is refused with a reason', async () => {
   const proof = new Uint8Array(block.beaconProof);
   proof[50] ^= 1;
   assert.not((await chain.validate({ ...block, beaconProof: proof })).valid, 'beacon proof');
+  const ownFault = await chain.validate({
+    ...block,
+    beaconProof: proof,
+    header: { ...header, beaconProofHash: beaconProofHash(proof) },
+  });
+  assert.match(ownFault.valid ? '' : ownFault.reason, /proof is not the proposer/);
   const garbage = [new Uint8Array(10)];
   const withGarbage = { ...header, transactionsRoot: transactionsRoot(garbage) };
   assert.not((await chain.validate({ ...block, header: withGarbage, transactions: garbage })).valid, 'garbage');

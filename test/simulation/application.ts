@@ -4,6 +4,7 @@
  * offender out for good.
  */
 import type { AccountId } from '../../node/chain/account.ts';
+import { beaconProofHash } from '../../node/chain/beacon.ts';
 import { type Block, blockId, type Commit, nextBeacon, transactionsRoot } from '../../node/chain/block.ts';
 import { DecodeError } from '../../node/chain/codec.ts';
 import {
@@ -190,6 +191,7 @@ export class SimulatedApplication implements Application {
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
+        beaconProofHash: beaconProofHash(beaconProof),
       },
       beaconProof,
       transactions,
