@@ -4,6 +4,7 @@
  * `round-clock.ts` moves a round from phase to phase at the end of a block; `settlement.ts` turns scores into results.
  */
 import type { AccountId } from '../chain/account.ts';
+import { isContentId } from '../chain/content-id.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { type Call, scoresCommitment, submissionCommitment, taskNonce } from '../chain/transaction.ts';
@@ -68,7 +69,7 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
   const submission = submissions.find(({ account }) => account === signer);
   if (submission === undefined) throw new CallRefusedError('ERR_NOT_COMMITTED');
   if (submission.reveal !== undefined) throw new CallRefusedError('ERR_ALREADY_REVEALED');
-  if (!isCidText(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
+  if (!isContentId(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
   if (call.sizeBytes === 0) throw new CallRefusedError('ERR_INVALID_SIZE');
   const commitment = submissionCommitment({
     cid: call.cid,
@@ -83,11 +84,6 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
     SUBMISSIONS,
     submissions.map((other) => (other === submission ? revealed : other)),
   );
-}
-
-/** True for text that can be a CID: base-encoded, without white space or separators. What it names is not looked at. */
-export function isCidText(text: string): boolean {
-  return /^[0-9A-Za-z]{8,128}$/.test(text);
 }
 
 /** Submissions of the open round that were revealed, ascending by account: what validators score. */
@@ -146,7 +142,7 @@ export function attestModel(
   const round = openRound(draft, call.round, 'aggregate');
   if (isCheckpointDue(draft, round.round, parameters)) {
     if (call.checkpoint === '') throw new CallRefusedError('ERR_CHECKPOINT_MISSING');
-    if (!isCidText(call.checkpoint)) throw new CallRefusedError('ERR_INVALID_CID');
+    if (!isContentId(call.checkpoint)) throw new CallRefusedError('ERR_INVALID_CID');
   } else if (call.checkpoint !== '') {
     throw new CallRefusedError('ERR_CHECKPOINT_NOT_DUE');
   }

@@ -1,4 +1,6 @@
 /** Every code by which the ledger refuses a call or a transaction, provoked. */
+import { base58btc } from 'multiformats/bases/base58';
+import { CID } from 'multiformats/cid';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { amount } from '../../node/chain/amount.ts';
@@ -233,6 +235,7 @@ test('revealSubmission', () => {
   refused(ledger, third, ledger.revealCall(third), 'ERR_NOT_COMMITTED');
   refused(ledger, second, ledger.revealCall(second, 'short'), 'ERR_INVALID_CID');
   refused(ledger, second, ledger.revealCall(second, `${namedCid('a')} `), 'ERR_INVALID_CID');
+  refused(ledger, second, ledger.revealCall(second, CID.parse(namedCid('a')).toString(base58btc)), 'ERR_INVALID_CID');
   refused(ledger, first, ledger.revealCall(first, namedCid('another blob')), 'ERR_COMMITMENT_MISMATCH');
   const good = ledger.revealCall(first);
   if (good.tag !== 'revealSubmission') throw new Error('unreachable');

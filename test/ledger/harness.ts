@@ -2,6 +2,7 @@
  * A ledger under test: made-up accounts, blocks by the call, no signatures.
  */
 import { createHash } from 'node:crypto';
+import { cidText } from '../../node/blobs/manifest.ts';
 import { type AccountId, addressOf } from '../../node/chain/account.ts';
 import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import type { Vote } from '../../node/chain/block.ts';
@@ -121,9 +122,9 @@ export function namedHash(name: string): Hash {
   return domainHash('test', Buffer.from(name));
 }
 
-/** A CID-like text by name. */
+/** The CID of a blob that nobody has, by name. */
 export function namedCid(name: string): string {
-  return `b${createHash('sha256').update(name).digest('hex')}`;
+  return cidText(createHash('sha256').update(name).digest());
 }
 
 /** A genesis with those validators. */
