@@ -28,7 +28,14 @@ import { type Genesis, genesisHash, networkId } from '../chain/genesis.ts';
 import type { Hash } from '../chain/hash.ts';
 import { decodeTransaction, transactionId } from '../chain/transaction.ts';
 import { type ValidatorSet, validatorSetHash } from '../chain/validator-set.ts';
-import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../consensus/application.ts';
+import type {
+  Application,
+  BlockVerdict,
+  EncodedBlock,
+  EncodedBlocksQuery,
+  EvidenceStatus,
+  FinalizedBlock,
+} from '../consensus/application.ts';
 import type { LightBlock } from '../consensus/light-client/light-block.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
@@ -256,8 +263,13 @@ export class Blockchain implements Application {
     return evidenceStatus(this.#state, evidence);
   }
 
+  /** A finalized block; undefined when it is not kept. */
   async finalized(height: number): Promise<FinalizedBlock | undefined> {
     return this.#store.block(height);
+  }
+
+  encodedBlocks(query: EncodedBlocksQuery): readonly EncodedBlock[] {
+    return this.#store.encodedBlocks(query);
   }
 
   /** The state after the block at a height, while the window of kept states holds it; 0 is genesis. */

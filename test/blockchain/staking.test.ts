@@ -13,7 +13,7 @@ import { validatorSetHash } from '../../node/chain/validator-set.ts';
 import { checkGenesisCertificates } from '../../node/identity/genesis-certificates.ts';
 import { type AccountSigner, sessionSigner } from '../../node/identity/signatures.ts';
 import { TransactionRefusedError } from '../../node/mempool/errors.ts';
-import { namedCid, namedHash, SALT, scored, testParameters } from '../ledger/harness.ts';
+import { namedCid, namedHash, PROVIDER, SALT, scored, testParameters } from '../ledger/harness.ts';
 import { advance, chainGenesis, commitFor, openChain, PROPOSER, signed, testSigner } from './harness.ts';
 
 type Chain = ReturnType<typeof openChain>['chain'];
@@ -36,7 +36,7 @@ async function mintSomething(chain: Chain): Promise<void> {
   const sheet = { heldOutLoss: 5n, salt: SALT, scores };
   const calls: Call[] = [
     { tag: 'commitSubmission', value: { round, commitment } },
-    { tag: 'revealSubmission', value: { round, cid, sizeBytes: 1000, salt: SALT } },
+    { tag: 'revealSubmission', value: { round, cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER } },
     { tag: 'commitScores', value: { round, commitment: scoresCommitment({ round, validator: me, ...sheet }) } },
     { tag: 'revealScores', value: { round, ...sheet } },
     { tag: 'attestModel', value: { round, modelRoot: namedHash('new weights'), checkpoint: '' } },
