@@ -5,7 +5,7 @@
  * one that does not answer is passed over for a moment.
  */
 import { Bytes, Struct, u32 } from 'scale-ts';
-import { blockId, decodeBlock, decodeCommit, encodeBlock, encodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
+import { blockId, decodeBlock, decodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
 import { bodyFault } from '../chain/block-body.ts';
 import { DecodeError, decodeStrict, Vector } from '../chain/codec.ts';
 import type { PeerIdText, ProtocolLimits, RequestResponse } from '../network/interface.ts';
@@ -66,24 +66,15 @@ export class PrunedBlocksError extends Error {
 
 /** Answers a request for blocks from `fromHeight` on. Throws DecodeError and {@link PrunedBlocksError}. */
 export async function answerBlockSync(
-  application: Pick<Application, 'finalized' | 'height'>,
+  application: Pick<Application, 'encodedBlocks' | 'height'>,
   bytes: Uint8Array,
 ): Promise<Uint8Array> {
   const { fromHeight } = decodeStrict(requestCodec, bytes, BLOCK_SYNC_LIMITS.maxRequestBytes, 'block request');
-  const batch: { block: Uint8Array; commit: Uint8Array }[] = [];
-  let size = 0;
-  for (let height = fromHeight; height <= application.height && batch.length < MAX_BLOCKS_PER_ANSWER; height++) {
-    const finalized = await application.finalized(height);
-    if (finalized === undefined) {
-      if (batch.length === 0) throw new PrunedBlocksError(`block ${height} is not kept here`);
-      break;
-    }
-    const encoded = { block: encodeBlock(finalized.block), commit: encodeCommit(finalized.commit) };
-    batch.push(encoded);
-    size += encoded.block.length + encoded.commit.length;
-    if (size >= BATCH_BYTES) break;
-  }
-  return responseCodec.enc(batch);
+  const query = { fromHeight, maxBytes: BATCH_BYTES, maxBlocks: MAX_BLOCKS_PER_ANSWER };
+  const batch = application.encodedBlocks(query);
+  if (batch.length === 0 && fromHeight <= application.height)
+    throw new PrunedBlocksError(`block ${fromHeight} is not kept here`);
+  return responseCodec.enc([...batch]);
 }
 
 interface Batch {

@@ -36,7 +36,9 @@ import type {
 import { type Log, quietLibp2pLogger } from './log.ts';
 import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix } from './names.ts';
 import { PeerKeeper } from './peer-keeper.ts';
-import { type ProtocolStats, parsePeerId, StreamRequestResponse } from './request-response.ts';
+import { PeerStandings } from './peer-standings.ts';
+import { type ProtocolStats, ServingShares } from './protocol-server.ts';
+import { parsePeerId, StreamRequestResponse } from './request-response.ts';
 import {
   connectionSettings,
   dhtSettings,
@@ -87,6 +89,8 @@ export interface NetworkStatus extends TrafficTotals {
   readonly routingTable: number;
   readonly gossip: Readonly<Record<Topic, Readonly<TopicStats>>>;
   readonly protocols: ReadonlyMap<string, Readonly<ProtocolStats>>;
+  /** Bytes of answers that are being made or wait to be read. */
+  readonly answerBytesHeld: number;
 }
 
 const DEFAULT_MAX_PEERS = 64;
@@ -152,6 +156,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     maxPeers,
     targetPeers,
     timings,
+    privateNetwork,
   });
 }
 
@@ -159,11 +164,14 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
 export class Network implements Gossip, RequestResponse, Discovery {
   /** Identity on the network, derived from the key seed. */
   readonly peerId: PeerIdText;
+  /** Who is more than a stranger: whoever follows the ledger keeps it up to date. */
+  readonly standings = new PeerStandings();
   readonly #libp2p: Libp2p<Services>;
   readonly #meter: TrafficMeter;
   readonly #log: Log;
   readonly #gossip: GossipTopics;
   readonly #requests: StreamRequestResponse;
+  readonly #shares: ServingShares;
   readonly #directory: ContentDirectory;
   readonly #keeper: PeerKeeper;
   readonly #dht: KadDHT & SingleKadDHT;
@@ -181,6 +189,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
     maxPeers: number;
     targetPeers: number;
     timings: Timings;
+    privateNetwork: boolean;
   }) {
     const { libp2p, log, network } = parts;
     this.#libp2p = libp2p;
@@ -191,7 +200,8 @@ export class Network implements Gossip, RequestResponse, Discovery {
     this.#dht = libp2p.services.dht as KadDHT & SingleKadDHT;
     const pubsub = libp2p.services.pubsub;
     this.#gossip = new GossipTopics({ pubsub, network, log });
-    this.#requests = new StreamRequestResponse({ libp2p, network, log });
+    this.#shares = new ServingShares(this.standings, parts.privateNetwork);
+    this.#requests = new StreamRequestResponse({ libp2p, network, log, shares: this.#shares });
     this.#directory = new ContentDirectory({ libp2p, dht: this.#dht, network });
     this.#keeper = new PeerKeeper(
       { libp2p, dht: this.#dht, directory: this.#directory, log, gossips: (peer) => isGossiping(pubsub, peer) },
@@ -245,6 +255,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       routingTable: this.#dht.routingTable.size,
       gossip: this.#gossip.stats(),
       protocols: this.#requests.stats(),
+      answerBytesHeld: this.#shares.answers.bytes,
       ...this.#meter.totals(),
     };
   }

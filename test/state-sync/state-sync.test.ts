@@ -24,7 +24,7 @@ const silent = process.env.VERBOSE ? { info: console.log, warn: console.log } : 
 /** One chain that all honest peers have. */
 const { chain } = openChain();
 for (let miner = 1; miner <= 30; miner++) {
-  chain.submit(signed(chain, testSigner(miner), { tag: 'registerMiner', value: { device: `machine ${miner}` } }));
+  await chain.submit(signed(chain, testSigner(miner), { tag: 'registerMiner', value: { device: `machine ${miner}` } }));
   await advance(chain);
 }
 while (chain.height < 33) await advance(chain);
