@@ -118,6 +118,7 @@ export class TrainingNode {
     return {
       genesis: networkFile.genesis,
       account: identity.account,
+      peerId: node.network.peerId,
       ledger: node.blockchain,
       replica,
       corpus,

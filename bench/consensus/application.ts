@@ -3,6 +3,7 @@
  * every machine, hashed into the block and decoded; executing them is `bench -- ledger`'s business, and left out.
  */
 import type { AccountId } from '../../node/chain/account.ts';
+import { beaconProofHash } from '../../node/chain/beacon.ts';
 import {
   type Block,
   blockId,
@@ -91,6 +92,7 @@ export class BenchApplication implements Application {
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
+        beaconProofHash: beaconProofHash(beaconProof),
       },
       beaconProof,
       transactions,

@@ -7,6 +7,7 @@ import type { AccountId } from '../chain/account.ts';
 import { isContentId } from '../chain/content-id.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
+import { isPeerIdText } from '../chain/peer-id.ts';
 import { type Call, scoresCommitment, submissionCommitment, taskNonce } from '../chain/transaction.ts';
 import type { Draft, StateReader } from './draft.ts';
 import { need } from './draft.ts';
@@ -70,6 +71,7 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
   if (submission === undefined) throw new CallRefusedError('ERR_NOT_COMMITTED');
   if (submission.reveal !== undefined) throw new CallRefusedError('ERR_ALREADY_REVEALED');
   if (!isContentId(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
+  if (!isPeerIdText(call.provider)) throw new CallRefusedError('ERR_INVALID_PROVIDER');
   if (call.sizeBytes === 0) throw new CallRefusedError('ERR_INVALID_SIZE');
   const commitment = submissionCommitment({
     cid: call.cid,
@@ -79,7 +81,8 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
     salt: call.salt,
   });
   if (commitment !== submission.commitment) throw new CallRefusedError('ERR_COMMITMENT_MISMATCH');
-  const revealed: SubmissionRecord = { ...submission, reveal: { cid: call.cid, sizeBytes: call.sizeBytes } };
+  const { cid, sizeBytes, provider } = call;
+  const revealed: SubmissionRecord = { ...submission, reveal: { cid, sizeBytes, provider } };
   draft.set(
     SUBMISSIONS,
     submissions.map((other) => (other === submission ? revealed : other)),

@@ -15,6 +15,7 @@ import { assignedShards } from '../../node/ledger/draw.ts';
 import { isActive } from '../../node/ledger/registry.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
@@ -27,6 +28,8 @@ export type SendCall = (call: Call, options: { signal: AbortSignal }) => Promise
 export interface MinerComponents {
   readonly genesis: Genesis;
   readonly account: AccountId;
+  /** This node on the network: where others get its submissions. */
+  readonly peerId: PeerIdText;
   readonly ledger: TrainingLedger;
   readonly replica: ModelReplica;
   readonly corpus: CorpusSource;
@@ -225,7 +228,7 @@ export class Miner {
 
   /** Opens the commitment once the round asks for it. */
   async #reveal(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<void> {
-    const { account, ledger, send, log } = this.#components;
+    const { account, peerId, ledger, send, log } = this.#components;
     const { round } = opened.round;
     this.#show(`round ${round}: waiting to reveal`);
     const state = await untilState(
@@ -240,7 +243,7 @@ export class Miner {
     if (state.round.submissions.find((submission) => submission.account === account)?.reveal !== undefined) return;
     const { cid, sizeBytes } = pending;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
-    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt } }, { signal });
+    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt, provider: peerId } }, { signal });
   }
 
   #report(round: number): void {

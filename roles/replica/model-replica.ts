@@ -15,6 +15,7 @@ import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
 import type { RoundResult } from '../../node/ledger/round-records.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 import { checkpointPieces, downloadCheckpoint, holdsWeights, type WeightsFile } from './checkpoint.ts';
 import { DivergedError, MissingHistoryError } from './errors.ts';
 import type { TrainingLedger } from './training-ledger.ts';
@@ -170,10 +171,11 @@ export class ModelReplica {
     const accepted = result.submissions.filter((submission) => submission.accepted);
     if (accepted.length > 0) {
       const submissions = await Promise.all(
-        accepted.map(async ({ account, cid, score }) => ({
+        accepted.map(async ({ account, cid, provider, score }) => ({
           account,
           weight: score ?? 0n,
           bytes: await blobs.fetch(cid, {
+            hints: [provider as PeerIdText],
             maxBytes: this.#init.maxSubmissionBytes,
             timeoutMs: SUBMISSION_TIMEOUT_MS,
             signal,

@@ -11,6 +11,7 @@ import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 
 /** Bytes of a submission, with its author as the ledger names it. */
 export type FetchedSubmission = EncodedSubmission & { readonly account: AccountId };
@@ -73,7 +74,7 @@ export class SubmissionFetcher {
     failed: AccountId[],
   ): Promise<FetchedSubmission | undefined> {
     if (reveal === undefined || reveal.sizeBytes > this.#maxBytes) return undefined;
-    const { cid, sizeBytes } = reveal;
+    const { cid, sizeBytes, provider } = reveal;
     const given = new AbortController();
     const give = (what: string) => () => given.abort(new Error(what));
     const share = this.#distrusted.has(account) ? DISTRUSTED_STALL_SHARE : STALL_SHARE;
@@ -82,6 +83,7 @@ export class SubmissionFetcher {
     const limit = setTimeout(give('it takes too long'), limitMs);
     try {
       const bytes = await this.#blobs.fetch(cid, {
+        hints: [provider as PeerIdText],
         maxBytes: sizeBytes,
         signal: AbortSignal.any([signal, given.signal]),
         onProgress: () => {

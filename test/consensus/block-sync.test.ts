@@ -3,12 +3,14 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Block, decodeBlock, decodeCommit, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
 import type { EncodedBlocksQuery } from '../../node/consensus/application.ts';
-import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL } from '../../node/consensus/block-sync.ts';
+import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL, BlockSync } from '../../node/consensus/block-sync.ts';
 import { CATCH_UP_LIMITS, CATCH_UP_PROTOCOL } from '../../node/consensus/catch-up.ts';
+import { silentLogger } from '../../node/consensus/logger.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { advance, openChain } from '../blockchain/harness.ts';
 import type { Chain } from '../simulation/application.ts';
-import { SimulatedNode } from '../simulation/node.ts';
+import { FORGERIES } from '../simulation/forger.ts';
+import { SIMULATED_NETWORK_ID, SimulatedNode, verifySeal } from '../simulation/node.ts';
 import { chainsAgree, commitsVerify, startAll, testNetwork } from './network.ts';
 
 const requestCodec = Struct({ fromHeight: u32 });
@@ -129,6 +131,35 @@ test('a body that differs from its header under a good commit changes nothing an
   void late.start();
   assert.ok(await reach(40, 120_000, [late]));
   assert.ok(chainsAgree([...others, late]));
+});
+
+test('the engine never sees a body that is not the one of its header', async () => {
+  // It may know the block from a proposal already, and would take any body under that id for the one it executed.
+  const net = await agedNetwork(10);
+  const { late, others, network, world } = net;
+  const [{ chain, application }] = others;
+  assert.ok(application);
+  for (const forge of Object.values(FORGERIES)) {
+    liar(net, 'liar', (fromHeight) => {
+      const { block, commit } = chain.blocks[fromHeight - 1];
+      return [{ block: encodeBlock(forge(block)), commit: encodeCommit(commit) }];
+    });
+    const { requests } = network.join(late.peer);
+    let applied = 0;
+    const sync = new BlockSync({
+      application: { height: 4, validators: (height) => application.validators(height) },
+      engine: { applyFinalized: async () => ++applied > 0 },
+      requests,
+      clock: world.clock(),
+      logger: silentLogger,
+      networkId: SIMULATED_NETWORK_ID,
+      verify: verifySeal,
+    });
+    sync.report('liar' as PeerIdText, 1_000);
+    await world.run(500);
+    assert.ok(sync.isDropped('liar' as PeerIdText));
+    assert.is(applied, 0);
+  }
 });
 
 test('answers are batches by size, and begin where they were asked to', async () => {

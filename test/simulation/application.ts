@@ -4,6 +4,7 @@
  * offender out for good.
  */
 import type { AccountId } from '../../node/chain/account.ts';
+import { beaconProofHash } from '../../node/chain/beacon.ts';
 import {
   type Block,
   blockId,
@@ -205,6 +206,7 @@ export class SimulatedApplication implements Application {
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
+        beaconProofHash: beaconProofHash(beaconProof),
       },
       beaconProof,
       transactions,
