@@ -134,7 +134,10 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     nodeInfo: { name: 'alice', version: '0.1.0', userAgent: 'alice' },
     logger: quietLibp2pLogger(),
     metrics: () => meter,
-    datastore: new BoundedDatastore((key) => own.some((suffix) => key.endsWith(suffix))),
+    datastore: new BoundedDatastore(
+      (key) => own.some((suffix) => key.endsWith(suffix)),
+      (key) => options.log.warn({ key }, 'this peer announces too much: its oldest provider record is dropped'),
+    ),
     addresses: { listen: listen.map(String), announce: announce.map(String) },
     transports: [tcp({ backlog: 128 })],
     connectionEncrypters: [noise({ prologueBytes: handshakePrologue(networkName) })],
