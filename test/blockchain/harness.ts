@@ -52,12 +52,13 @@ export function openFundedChain(
   balances: ReadonlyMap<AccountId, bigint>,
   parameters?: Parameters,
   mempool: Partial<MempoolLimits> = {},
+  path = ':memory:',
 ): { chain: Blockchain; store: Store } {
   const unfunded = chainGenesis(parameters);
   const before = withBalances(LedgerState.genesis(unfunded), balances);
   const genesis = { ...unfunded, initialState: { root: before.root, network: genesisHash(unfunded), height: 0 } };
   const state = forkedState(genesis, before.tree.entries());
-  const store = Store.open({ path: ':memory:', genesisHash: genesisHash(genesis) });
+  const store = Store.open({ path, genesisHash: genesisHash(genesis) });
   store.writeGenesis(state.tree.entries(), new Map([[validatorSetHash(state.nextValidators), state.nextValidators]]));
   return { chain: blockchain({ genesis, mempool })({ store }), store };
 }
