@@ -36,7 +36,7 @@ export interface SenderChain {
   readonly networkId: Uint8Array;
   /** `nonce` by the last block, and the first one that no waiting transaction has. */
   account(account: AccountId): { readonly nonce: number; readonly nextNonce: number };
-  submit(encoded: Uint8Array): Hash;
+  submit(encoded: Uint8Array): Promise<Hash>;
   isWaiting(id: Hash): boolean;
   receipt(id: Hash): StoredReceipt | undefined;
   onBlock(listener: () => void): () => void;
@@ -62,6 +62,7 @@ const NO_ROOM: ReadonlySet<RefusalCode> = new Set([
   'ERR_ACCOUNT_QUEUE_FULL',
   'ERR_CALL_WAITING',
   'ERR_MEMPOOL_FULL',
+  'ERR_MEMPOOL_BUSY',
   'ERR_NONCE_TOO_FAR',
 ]);
 
@@ -115,7 +116,7 @@ export class TransactionSender {
           throw new TransactionExpiredError(`${call.tag} was not included by height ${validUntil}`);
         }
         if (this.#isBehindGap(call, nonce.nonce)) return undefined;
-        if (!chain.isWaiting(id)) this.#submitAgain(encoded);
+        if (!chain.isWaiting(id)) await this.#submitAgain(encoded);
         if (chain.height >= republishAt) {
           republishAt = chain.height + REPUBLISH_BLOCKS;
           // Signed anew: gossip passes equal bytes on only once, and signatures are randomized. The id stays the same.
@@ -142,7 +143,7 @@ export class TransactionSender {
       const { encoded, id } = this.#build(call, nonce, validUntil);
       this.#taken.add(nonce);
       try {
-        chain.submit(encoded);
+        await chain.submit(encoded);
         return { nonce, encoded, id };
       } catch (error) {
         if (error instanceof TransactionRefusedError && error.code === 'ERR_DUPLICATE') return { nonce, encoded, id };
@@ -179,9 +180,9 @@ export class TransactionSender {
   }
 
   /** Throws `TransactionRefusedError` when the ledger refuses the call by now. */
-  #submitAgain(encoded: Uint8Array): void {
+  async #submitAgain(encoded: Uint8Array): Promise<void> {
     try {
-      this.#components.chain.submit(encoded);
+      await this.#components.chain.submit(encoded);
     } catch (error) {
       // No room now, or overtaken: the next block tells.
       if (!(error instanceof TransactionRefusedError) || error.isOfCall) throw error;

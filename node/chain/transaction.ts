@@ -26,8 +26,11 @@ const callArguments = {
   registerMiner: Struct({ device: str }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
   commitSubmission: Struct({ round: u32, commitment: hashCodec }),
-  /** Opens the commitment: the blob's CID (text form), its size in bytes, and the salt. */
-  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32) }),
+  /**
+   * Opens the commitment: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
+   * (canonical text), which is where others look first.
+   */
+  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32), provider: str }),
   /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
   commitScores: Struct({ round: u32, commitment: hashCodec }),
   /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */
@@ -96,13 +99,13 @@ const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
 
 /**
  * Most bytes of each call's arguments, so that nobody carries a load under a call that has no use for it. Texts: a device
- * 64, a content id 128, a parameter change 4,096 bytes.
+ * 64, a content id 128, a peer id 128, a parameter change 4,096 bytes.
  */
 const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
   transfer: 48,
   registerMiner: 2 + 64,
   commitSubmission: 36,
-  revealSubmission: 4 + 2 + 128 + 4 + 32,
+  revealSubmission: 4 + 2 + 128 + 4 + 32 + 2 + 128,
   commitScores: 36,
   revealScores: MAX_TRANSACTION_BYTES - ENVELOPE_BYTES,
   attestModel: 4 + 32 + 2 + 128,

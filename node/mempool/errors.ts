@@ -16,6 +16,7 @@ const REFUSALS = {
   ERR_ACCOUNT_QUEUE_FULL: 'too many transactions of the account are waiting',
   ERR_CALL_WAITING: 'a call of this kind of the account is waiting for the same round',
   ERR_MEMPOOL_FULL: 'too many transactions are waiting',
+  ERR_MEMPOOL_BUSY: 'too many transactions wait to be checked',
 } as const;
 
 /** Code of a refused transaction. */

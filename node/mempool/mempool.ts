@@ -14,6 +14,7 @@ import type { Parameters } from '../chain/parameters.ts';
 import { decodeTransaction, type Transaction, transactionId } from '../chain/transaction.ts';
 import { type Admission, waitingKey } from '../ledger/admission.ts';
 import { inclusionError, type SignedTransaction } from '../ledger/execute.ts';
+import { type Urgency, VerifierBusyError } from '../signature-checks/verifier.ts';
 import { TransactionRefusedError } from './errors.ts';
 import { DEFAULT_LANES, LANE_ORDER, type Lane, type LaneLimits, laneOf } from './lanes.ts';
 import { LineLengths } from './line-lengths.ts';
@@ -42,8 +43,8 @@ export interface MempoolComponents {
   spendable(account: AccountId): bigint;
   /** Whether a free call may wait. */
   admission(transaction: Transaction): Admission;
-  /** True when the signature is valid. */
-  verify(transaction: Transaction, encoded: Uint8Array): boolean;
+  /** True when the signature is valid. May take a while; throws {@link VerifierBusyError} when too many wait. */
+  verify(transaction: Transaction, encoded: Uint8Array, urgency: Urgency): Promise<boolean>;
 }
 
 /** A waiting transaction. */
@@ -58,9 +59,27 @@ export interface WaitingTransaction extends SignedTransaction {
   readonly due: boolean;
 }
 
-/** A transaction that passed every check but that of its signature, and what it would take the place of. */
-interface Candidate extends Omit<WaitingTransaction, 'arrival' | 'encoded'> {
+/** A decoded transaction that the pool may take. */
+interface Candidate extends SignedTransaction {
+  readonly encoded: Uint8Array;
+}
+
+/** Where it would wait, and what has to go for it. */
+interface Place extends Pick<WaitingTransaction, 'lane' | 'fee' | 'due'> {
+  /** The same call of its account under a later nonce. */
   readonly replaces: WaitingTransaction | undefined;
+  readonly pushedOut: readonly WaitingTransaction[];
+}
+
+/** Throws {@link TransactionRefusedError}. */
+function decodeCandidate(encoded: Uint8Array): Candidate {
+  try {
+    const transaction = decodeTransaction(encoded);
+    return { id: transactionId(transaction), transaction, encoded };
+  } catch (cause) {
+    if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
+    throw cause;
+  }
 }
 
 /** Most transactions that one that comes pushes out: what is large must not cost more than it is worth. */
@@ -125,31 +144,27 @@ export class Mempool {
     return nonce;
   }
 
-  /** Takes a transaction in wire form. Throws {@link TransactionRefusedError}. */
-  add(encoded: Uint8Array): WaitingTransaction {
-    const candidate = this.#check(encoded);
-    // Last, because it is the only check that costs anything.
-    if (!this.#components.verify(candidate.transaction, encoded))
-      throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
-    const { replaces, ...checked } = candidate;
-    const waiting: WaitingTransaction = { ...checked, encoded: new Uint8Array(encoded), arrival: this.#arrivals++ };
+  /**
+   * Takes a transaction in wire form, which is not to change meanwhile. Throws {@link TransactionRefusedError}. Checks go by
+   * cost: size and form, then state, then the signature, which is checked elsewhere; as the chain and the pool may move
+   * meanwhile, state is looked at again.
+   */
+  async add(encoded: Uint8Array, urgency: Urgency = 'own'): Promise<WaitingTransaction> {
+    const candidate = decodeCandidate(encoded);
+    this.#admit(candidate);
+    if (!(await this.#hasSignature(candidate, urgency))) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
+    const { replaces, pushedOut, ...place } = this.#admit(candidate);
     if (replaces !== undefined) this.#remove(replaces);
-    for (const other of this.#pushedOut(waiting, encoded.length)) this.#remove(other);
+    for (const other of pushedOut) this.#remove(other);
+    const copy = new Uint8Array(encoded);
+    const waiting: WaitingTransaction = { ...candidate, ...place, encoded: copy, arrival: this.#arrivals++ };
     this.#insert(waiting);
     return waiting;
   }
 
-  /** Everything but the signature. Changes nothing. Throws {@link TransactionRefusedError}. */
-  #check(encoded: Uint8Array): Candidate {
-    let transaction: Transaction;
-    try {
-      transaction = decodeTransaction(encoded);
-    } catch (cause) {
-      if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
-      throw cause;
-    }
+  /** Checks all but the signature, and that there is room or something less important to push out. Changes nothing. */
+  #admit({ id, transaction, encoded }: Candidate): Place {
     const { signer, nonce, call } = transaction.body;
-    const id = transactionId(transaction);
     if (this.#byId.has(id)) throw new TransactionRefusedError('ERR_DUPLICATE');
     const accountNonce = this.#components.nonce(signer);
     // Everything but the account's turn: the nonce may be ahead here.
@@ -177,9 +192,17 @@ export class Mempool {
       throw new TransactionRefusedError('ERR_CANNOT_PAY_FEE');
     }
     const lane = laneOf(call.tag, this.#components.isValidator(signer));
-    const candidate = { id, transaction, lane, fee, due, replaces };
-    this.#pushedOut(candidate, encoded.length, replaces);
-    return candidate;
+    const pushedOut = this.#pushedOut(lane, signer, encoded.length, replaces);
+    return { lane, fee, due, replaces, pushedOut };
+  }
+
+  async #hasSignature({ transaction, encoded }: Candidate, urgency: Urgency): Promise<boolean> {
+    try {
+      return await this.#components.verify(transaction, encoded, urgency);
+    } catch (cause) {
+      if (cause instanceof VerifierBusyError) throw new TransactionRefusedError('ERR_MEMPOOL_BUSY', { cause });
+      throw cause;
+    }
   }
 
   /**
@@ -239,9 +262,10 @@ export class Mempool {
    * {@link TransactionRefusedError} when it has no claim to the room.
    */
   #pushedOut(
-    { lane, transaction }: Pick<WaitingTransaction, 'lane' | 'transaction'>,
+    lane: Lane,
+    signer: AccountId,
     bytes: number,
-    replaces?: WaitingTransaction,
+    replaces: WaitingTransaction | undefined,
   ): WaitingTransaction[] {
     const { maxTransactions, maxBytes } = this.#limits.lanes[lane];
     const { waiting, bytes: taken } = this.#lanes[lane];
@@ -253,7 +277,7 @@ export class Mempool {
     if (lane !== 'paying') throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
     const { account, length } = this.#payingLines.longest();
     const line = account === undefined ? undefined : this.#lines.get(account);
-    if (line === undefined || length <= this.#payingLines.of(transaction.body.signer) + 1)
+    if (line === undefined || length <= this.#payingLines.of(signer) + 1)
       throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
     const last = [...line.values()].filter((other) => other.lane === 'paying').sort(byNonce);
     while ((excess > 0 || excessBytes > 0) && out.length < MAX_PUSHED_OUT) {

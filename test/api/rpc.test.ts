@@ -152,7 +152,7 @@ test('sendThroughNode ends when another transaction took the nonce, instead of w
     await submitted.promise;
     // Another program with the same key was faster, through another node.
     const { chain: elsewhere } = openChain(':memory:', chainGenesis());
-    elsewhere.submit(signed(elsewhere, MINER, register));
+    await elsewhere.submit(signed(elsewhere, MINER, register));
     const block = await advance(elsewhere);
     await chain.commit(block, (await elsewhere.finalized(1))!.commit);
     assert.is((await sending).code, 'ERR_NONCE_TOO_LOW');
@@ -250,8 +250,10 @@ test('the stream goes on after a cursor, filters, and turns pages of other origi
       received.push(JSON.parse(String(data)));
       if (received.length === 2) {
         // Caught up: the next ones are live.
-        chain.submit(signed(chain, MINER, register));
-        advance(chain).catch(got.reject);
+        chain
+          .submit(signed(chain, MINER, register))
+          .then(() => advance(chain))
+          .catch(got.reject);
       }
       if (received.length === 4) got.resolve();
     });

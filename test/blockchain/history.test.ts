@@ -21,7 +21,7 @@ async function grown(store: Store, genesis: Genesis, height: number) {
   const roots = [chain.state.root];
   while (chain.height < height) {
     const change = voteParameters({ economics: { vestingMs: chain.height + 1 } }, chain.height + 2);
-    chain.submit(signed(chain, PROPOSER, change));
+    await chain.submit(signed(chain, PROPOSER, change));
     await advance(chain);
     roots.push(chain.state.root);
   }

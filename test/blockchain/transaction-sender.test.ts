@@ -72,7 +72,7 @@ test('a free call whose time is over ends with an error, and what waited behind 
     await settle();
   };
   const other = testSigner(2);
-  for (const signer of [SIGNER, other]) elsewhere.submit(signed(elsewhere, signer, register()));
+  for (const signer of [SIGNER, other]) await elsewhere.submit(signed(elsewhere, signer, register()));
   await follow(100);
   await follow(5000);
   assert.is(chain.state.round.expected.length, 2);
@@ -87,7 +87,7 @@ test('a free call whose time is over ends with an error, and what waited behind 
   await settle();
   assert.is(chain.account(SIGNER.account).nextNonce, 3);
   // Proposers never heard of the first, and the training phase ends without it.
-  elsewhere.submit(signed(elsewhere, other, commit(round)));
+  await elsewhere.submit(signed(elsewhere, other, commit(round)));
   await follow(100);
   await follow(10_000);
   assert.is(chain.state.round.phase, 'reveal');
@@ -135,7 +135,7 @@ test('publishes again, under new bytes and the same id, while it is not included
   assert.is(published.length, 2);
   assert.not.equal(published[0], published[1]);
   // The other node gets it now, and a block with its signature counts for the sender.
-  elsewhere.submit(published[1]);
+  await elsewhere.submit(published[1]);
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   assert.is((await sent).height, 4);
@@ -146,7 +146,7 @@ test('another program with the same key took the nonce: sends again with the nex
   const elsewhere = payingChain();
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 5n));
   await settle();
-  elsewhere.submit(signed(elsewhere, SIGNER, register()));
+  await elsewhere.submit(signed(elsewhere, SIGNER, register()));
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   await settle();
@@ -157,8 +157,8 @@ test('another program with the same key took the nonce: sends again with the nex
 
 test('its own transactions from before a restart wait already: goes behind them', async () => {
   const chain = payingChain();
-  chain.submit(signed(chain, SIGNER, register()));
-  chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
+  await chain.submit(signed(chain, SIGNER, register()));
+  await chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 2n));
   await settle();
   await advance(chain);

@@ -37,7 +37,11 @@ function refusedFreeCalls(state: LedgerState): [AccountId, number, Call][] {
   const salt = new Uint8Array(32);
   return [
     [stranger, 0, { tag: 'commitSubmission', value: { round, commitment: namedHash('x') } }],
-    [stranger, 0, { tag: 'revealSubmission', value: { round, cid: 'b'.repeat(50), sizeBytes: 1, salt } }],
+    [
+      stranger,
+      0,
+      { tag: 'revealSubmission', value: { round, cid: 'b'.repeat(50), sizeBytes: 1, salt, provider: 'p' } },
+    ],
     [stranger, 0, { tag: 'commitScores', value: { round, commitment: namedHash('x') } }],
     [stranger, 0, { tag: 'revealScores', value: { round, salt, heldOutLoss: 1n, scores: [] } }],
     [stranger, 0, { tag: 'attestModel', value: { round, modelRoot: namedHash('x'), checkpoint: '' } }],

@@ -19,7 +19,7 @@ const { chain } = openChain(path, chainGenesis(), (reached) => {
 for (;;) {
   // Each block changes something.
   const change = voteParameters({ economics: { vestingMs: chain.height + 1 } }, chain.height + 2);
-  chain.submit(signed(chain, PROPOSER, change));
+  await chain.submit(signed(chain, PROPOSER, change));
   await advance(chain);
   writeSync(1, `${chain.height}\n`);
 }

@@ -15,8 +15,16 @@ import {
   StoreVersionError,
 } from '../../node/store/errors.ts';
 import { Store } from '../../node/store/store.ts';
-import { advance, chainGenesis, commitFor, openChain, openFundedChain, signed, testSigner } from '../blockchain/harness.ts';
-import { namedHash, register, transferCall } from '../ledger/harness.ts';
+import {
+  advance,
+  chainGenesis,
+  commitFor,
+  openChain,
+  openFundedChain,
+  signed,
+  testSigner,
+} from '../blockchain/harness.ts';
+import { namedHash, register, testParameters, transferCall } from '../ledger/harness.ts';
 
 const test = suite<{ folder: string; path: string }>('store');
 test.before.each((context) => {
@@ -42,8 +50,8 @@ test('what was committed is there after closing and opening: state, blocks, rece
   path,
 }) => {
   const { chain, store } = openChain(path, genesis);
-  chain.submit(signed(chain, testSigner(1), register()));
-  const other = chain.submit(signed(chain, testSigner(2), register()));
+  await chain.submit(signed(chain, testSigner(1), register()));
+  const other = await chain.submit(signed(chain, testSigner(2), register()));
   const block = await advance(chain);
   for (let height = 2; height <= 4; height++) await advance(chain);
   const root = chain.state.root;
@@ -81,7 +89,7 @@ test('why the ledger refused what was paid for is there after closing and openin
   const balances = new Map([[testSigner(1).account, 5n]]);
   const parameters = testParameters({ economics: { baseFee: 1 } });
   const { chain, store } = openFundedChain(balances, parameters, {}, path);
-  const failing = chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 100n)));
+  const failing = await chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 100n)));
   await advance(chain);
   store.close();
   const second = Store.open({ path, genesisHash: chain.genesisHash });
@@ -149,7 +157,7 @@ test('a second program cannot open a store in use', ({ path }) => {
 test('damage anywhere in the file is found when the store or the chain is opened', async ({ path }) => {
   const { chain, store } = openChain(path, genesis);
   for (let index = 0; index < 6; index++) {
-    chain.submit(signed(chain, testSigner(index), register()));
+    await chain.submit(signed(chain, testSigner(index), register()));
     await advance(chain);
   }
   const pages = Math.floor((await pageCount(store, path)) - 1);
