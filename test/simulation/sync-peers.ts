@@ -77,7 +77,7 @@ export type SyncPeerKind = (typeof SYNC_PEER_KINDS)[number];
 /** Slow answers take up to this long: some come after the asking node's patience. */
 const SLOWEST_MS = 12_000;
 /** Between two words about a height far ahead, which make nodes ask this peer. */
-const BOAST_MS = 150;
+const BOAST_MS = 400;
 const FAR_HEIGHT = 1_000_000;
 /** An answer of nothing but the truth, so that a liar is believed again. */
 const TRUTH = 0.2;
