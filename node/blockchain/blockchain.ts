@@ -41,7 +41,7 @@ import {
   type SignedTransaction,
 } from '../ledger/execute.ts';
 import { canPay, feeOf } from '../ledger/fees.ts';
-import { isActive } from '../ledger/registry.ts';
+import { isSeated } from '../ledger/seats.ts';
 import { type Holdings, LedgerState } from '../ledger/state.ts';
 import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
@@ -371,7 +371,7 @@ export class Blockchain implements Application {
 
   #classOf(account: AccountId): AccountClass {
     if (this.#state.nextValidators.some((validator) => validator.account === account)) return 2;
-    return isActive(this.#state, account) || this.#state.account(account).balance > 0n ? 1 : 0;
+    return isSeated(this.#state, account) || this.#state.account(account).balance > 0n ? 1 : 0;
   }
 
   #announceWork(): void {

@@ -7,7 +7,7 @@ import type { Amount } from './amount.ts';
 import { canonicalJson } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import type { Parameters } from './parameters.ts';
-import type { Call, Verdict } from './transaction.ts';
+import type { Call, Score } from './transaction.ts';
 import type { SessionKey } from './validator-set.ts';
 
 /** Moves ALICE to another account. */
@@ -68,14 +68,14 @@ export function registerMiner(device: string): Call {
   return { tag: 'registerMiner', value: { device } };
 }
 
-/** Binds a submission; `commitment` is `submissionCommitment`. */
-export function commitSubmission(round: number, commitment: Hash): Call {
-  return { tag: 'commitSubmission', value: { round, commitment } };
+/** Binds the submission of a slot; `commitment` is `submissionCommitment`. */
+export function commitSubmission(round: number, slot: number, commitment: Hash): Call {
+  return { tag: 'commitSubmission', value: { round, slot, commitment } };
 }
 
-/** Opens a submission's commitment. `salt`: 32 bytes. */
-export function revealSubmission(round: number, cid: string, sizeBytes: number, salt: Uint8Array): Call {
-  return { tag: 'revealSubmission', value: { round, cid, sizeBytes, salt } };
+/** Opens the commitment of a slot. `salt`: 32 bytes. */
+export function revealSubmission(round: number, slot: number, cid: string, sizeBytes: number, salt: Uint8Array): Call {
+  return { tag: 'revealSubmission', value: { round, slot, cid, sizeBytes, salt } };
 }
 
 /** Binds a validator's scores; `commitment` is `scoresCommitment`. */
@@ -84,12 +84,7 @@ export function commitScores(round: number, commitment: Hash): Call {
 }
 
 /** Opens a validator's scores. `heldOutLoss` in nano-nats. */
-export function revealScores(
-  round: number,
-  salt: Uint8Array,
-  heldOutLoss: bigint,
-  scores: { miner: AccountId; verdict: Verdict }[],
-): Call {
+export function revealScores(round: number, salt: Uint8Array, heldOutLoss: bigint, scores: Score[]): Call {
   return { tag: 'revealScores', value: { round, salt, heldOutLoss, scores } };
 }
 

@@ -2,9 +2,10 @@
  * Transactions: what an account asks the ledger to do. SCALE on the wire, sr25519 over domain-separated bytes.
  */
 import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128 } from 'scale-ts';
-import type { AccountId } from './account.ts';
+import { type AccountId, accountFromPublicKey } from './account.ts';
 import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
+import { type Seat, seatBytes } from './seat.ts';
 
 /** A transaction never takes more bytes than this; larger ones are refused before they are decoded. */
 export const MAX_TRANSACTION_BYTES = 48 * 1024;
@@ -17,7 +18,9 @@ export const MAX_TRANSACTION_BYTES = 48 * 1024;
 export const verdictCodec = Enum({ scored: i64, unavailable: _void, malformed: _void });
 export type Verdict = CodecType<typeof verdictCodec>;
 
-const scoreCodec = Struct({ miner: accountCodec, verdict: verdictCodec });
+const scoreCodec = Struct({ miner: accountCodec, slot: u8, verdict: verdictCodec });
+/** A verdict on the submission of a seat: that slot of that miner. */
+export type Score = CodecType<typeof scoreCodec>;
 
 /** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
 export const callCodec = Enum({
@@ -26,9 +29,9 @@ export const callCodec = Enum({
   /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
   registerMiner: Struct({ device: str }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
-  commitSubmission: Struct({ round: u32, commitment: hashCodec }),
-  /** Opens the commitment: the blob's CID (text form), its size in bytes, and the salt. */
-  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32) }),
+  commitSubmission: Struct({ round: u32, slot: u8, commitment: hashCodec }),
+  /** Opens the commitment of a slot: the blob's CID (text form), its size in bytes, and the salt. */
+  revealSubmission: Struct({ round: u32, slot: u8, cid: str, sizeBytes: u32, salt: Bytes(32) }),
   /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
   commitScores: Struct({ round: u32, commitment: hashCodec }),
   /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */
@@ -91,20 +94,46 @@ export function decodeTransaction(bytes: Uint8Array): Transaction {
   return decodeStrict(transactionCodec, bytes, MAX_TRANSACTION_BYTES, 'transaction');
 }
 
+/**
+ * Most verdicts that one `revealScores` can hold: the longest ones have to fit into a transaction. Bounds the seats of a
+ * round (`checkParameters`).
+ */
+export const MAX_SCORES = ((): number => {
+  const score: Score = {
+    miner: accountFromPublicKey(new Uint8Array(32)),
+    slot: 0,
+    verdict: { tag: 'scored', value: 0n },
+  };
+  const sizeOf = (scores: Score[]) =>
+    encodeTransaction({
+      body: {
+        version: TRANSACTION_VERSION,
+        signer: score.miner,
+        nonce: 0,
+        validUntil: 0,
+        tip: 0,
+        call: { tag: 'revealScores', value: { round: 0, salt: new Uint8Array(32), heldOutLoss: 0n, scores } },
+      },
+      signature: new Uint8Array(64),
+    }).length;
+  // The compact length of the list takes 4 bytes at most, of which an empty list has one.
+  return Math.floor((MAX_TRANSACTION_BYTES - sizeOf([]) - 3) / (sizeOf([score]) - sizeOf([])));
+})();
+
 /** Identity of a transaction: the hash of its body. sr25519 signatures are randomized, so they are left out. */
 export function transactionId(transaction: Transaction): Hash {
   return domainHash('alice/transaction-id/1', bodyCodec.enc(transaction.body));
 }
 
-/** Nonce of a miner's task in a round: only the beacon can know it in advance, and it fits one account only. */
-export function taskNonce(beacon: Hash, account: AccountId): Hash {
-  return domainHash('alice/task-nonce/1', hashBytes(beacon), accountCodec.enc(account));
+/** Nonce of a seat's task in a round: only the beacon can know it in advance, and it fits one seat only. */
+export function taskNonce(beacon: Hash, seat: Seat): Hash {
+  return domainHash('alice/task-nonce/1', hashBytes(beacon), seatBytes(seat));
 }
 
-/** What a miner commits to: the blob, its own account, the task nonce, the weights it started from, a 32-byte salt. */
+/** What a miner commits to: the blob, its own seat, the task nonce, the weights it started from, a 32-byte salt. */
 export function submissionCommitment(parts: {
   cid: string;
-  account: AccountId;
+  seat: Seat;
   nonce: Hash;
   modelRoot: Hash;
   salt: Uint8Array;
@@ -112,7 +141,7 @@ export function submissionCommitment(parts: {
   return domainHash(
     'alice/submission-commitment/1',
     str.enc(parts.cid),
-    accountCodec.enc(parts.account),
+    seatBytes(parts.seat),
     hashBytes(parts.nonce),
     hashBytes(parts.modelRoot),
     Bytes(32).enc(parts.salt),
@@ -127,7 +156,7 @@ export function scoresCommitment(parts: {
   validator: AccountId;
   salt: Uint8Array;
   heldOutLoss: bigint;
-  scores: { miner: AccountId; verdict: Verdict }[];
+  scores: Score[];
 }): Hash {
   return domainHash(
     'alice/scores-commitment/1',

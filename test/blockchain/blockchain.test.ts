@@ -96,6 +96,7 @@ test('a block never grows over its limits, whatever waits', async () => {
   // 48 transactions of about 40 KB are more than one block of 1 MiB.
   const scores = Array.from({ length: 950 }, (_, index) => ({
     miner: namedAccount(`${index}`),
+    slot: 0,
     verdict: { tag: 'scored' as const, value: 1n },
   }));
   const call: Call = { tag: 'revealScores', value: { round: 1, salt: SALT, heldOutLoss: 0n, scores } };
