@@ -34,7 +34,7 @@ export interface SenderChain {
   readonly height: number;
   readonly networkId: Uint8Array;
   account(account: AccountId): { readonly nonce: number };
-  submit(encoded: Uint8Array): Hash;
+  submit(encoded: Uint8Array): Promise<Hash>;
   isWaiting(id: Hash): boolean;
   receipt(id: Hash): StoredReceipt | undefined;
   onBlock(listener: () => void): () => void;
@@ -56,7 +56,12 @@ export interface SendOptions {
 }
 
 /** What the mempool says when there is no room at the moment. */
-const NO_ROOM: ReadonlySet<RefusalCode> = new Set(['ERR_ACCOUNT_QUEUE_FULL', 'ERR_MEMPOOL_FULL', 'ERR_NONCE_TOO_FAR']);
+const NO_ROOM: ReadonlySet<RefusalCode> = new Set([
+  'ERR_ACCOUNT_QUEUE_FULL',
+  'ERR_MEMPOOL_FULL',
+  'ERR_MEMPOOL_BUSY',
+  'ERR_NONCE_TOO_FAR',
+]);
 
 /** See the file comment. One per account and process; calls may overlap and then keep their order of nonces. */
 export class TransactionSender {
@@ -105,7 +110,7 @@ export class TransactionSender {
         if (chain.height >= validUntil) {
           throw new TransactionExpiredError(`${call.tag} was not included by height ${validUntil}`);
         }
-        if (!chain.isWaiting(id)) this.#submitAgain(encoded);
+        if (!chain.isWaiting(id)) await this.#submitAgain(encoded);
         if (chain.height >= republishAt) {
           republishAt = chain.height + REPUBLISH_BLOCKS;
           // Signed anew: gossip passes equal bytes on only once, and signatures are randomized. The id stays the same.
@@ -132,7 +137,7 @@ export class TransactionSender {
       const { encoded, id } = this.#build(call, nonce, validUntil);
       this.#taken.add(nonce);
       try {
-        chain.submit(encoded);
+        await chain.submit(encoded);
         return { nonce, encoded, id };
       } catch (error) {
         if (error instanceof TransactionRefusedError && error.code === 'ERR_DUPLICATE') return { nonce, encoded, id };
@@ -159,9 +164,9 @@ export class TransactionSender {
     attempt().catch(() => {});
   }
 
-  #submitAgain(encoded: Uint8Array): void {
+  async #submitAgain(encoded: Uint8Array): Promise<void> {
     try {
-      this.#components.chain.submit(encoded);
+      await this.#components.chain.submit(encoded);
     } catch (error) {
       // No room now, or overtaken: the next block tells.
       if (!(error instanceof TransactionRefusedError)) throw error;

@@ -30,8 +30,11 @@ export const callCodec = Enum({
   registerMiner: Struct({ device: str }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
   commitSubmission: Struct({ round: u32, slot: u8, commitment: hashCodec }),
-  /** Opens the commitment of a slot: the blob's CID (text form), its size in bytes, and the salt. */
-  revealSubmission: Struct({ round: u32, slot: u8, cid: str, sizeBytes: u32, salt: Bytes(32) }),
+  /**
+   * Opens the commitment of a slot: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
+   * (canonical text), which is where others look first.
+   */
+  revealSubmission: Struct({ round: u32, slot: u8, cid: str, sizeBytes: u32, salt: Bytes(32), provider: str }),
   /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
   commitScores: Struct({ round: u32, commitment: hashCodec }),
   /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */

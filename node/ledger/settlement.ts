@@ -118,6 +118,7 @@ export function settleSubmissions(
       slot: submission.slot,
       cid: submission.reveal?.cid ?? '',
       sizeBytes: submission.reveal?.sizeBytes ?? 0,
+      provider: submission.reveal?.provider ?? '',
       score,
       accepted: reason === 'accepted',
       reason,

@@ -13,6 +13,7 @@ const REFUSALS = {
   ERR_NONCE_TOO_FAR: 'the nonce is too far ahead of the account’s next one',
   ERR_ACCOUNT_QUEUE_FULL: 'too many transactions of the account are waiting',
   ERR_MEMPOOL_FULL: 'too many transactions are waiting',
+  ERR_MEMPOOL_BUSY: 'too many transactions wait to be checked',
 } as const;
 
 /** Code of a refused transaction. */

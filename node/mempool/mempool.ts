@@ -11,6 +11,7 @@ import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { decodeTransaction, type Transaction, transactionId } from '../chain/transaction.ts';
 import { inclusionError, type SignedTransaction } from '../ledger/execute.ts';
+import { type Urgency, VerifierBusyError } from '../signature-checks/verifier.ts';
 import { TransactionRefusedError } from './errors.ts';
 
 /** Bounds of a mempool. */
@@ -41,8 +42,8 @@ export interface MempoolComponents {
   classOf(account: AccountId): AccountClass;
   /** True when the signer has the fee by the last block, whatever else of its waits. */
   canPay(transaction: Transaction, encoded: Uint8Array): boolean;
-  /** True when the signature is valid. */
-  verify(transaction: Transaction, encoded: Uint8Array): boolean;
+  /** True when the signature is valid. May take a while; throws {@link VerifierBusyError} when too many wait. */
+  verify(transaction: Transaction, encoded: Uint8Array, urgency: Urgency): Promise<boolean>;
 }
 
 /** A waiting transaction. */
@@ -51,6 +52,22 @@ export interface WaitingTransaction extends SignedTransaction {
   /** Order of arrival. */
   readonly arrival: number;
   readonly class: AccountClass;
+}
+
+/** A decoded transaction that the pool may take. */
+interface Candidate extends SignedTransaction {
+  readonly encoded: Uint8Array;
+}
+
+/** Throws {@link TransactionRefusedError}. */
+function decodeCandidate(encoded: Uint8Array): Candidate {
+  try {
+    const transaction = decodeTransaction(encoded);
+    return { id: transactionId(transaction), transaction, encoded };
+  } catch (cause) {
+    if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
+    throw cause;
+  }
 }
 
 /** The pool. */
@@ -97,17 +114,33 @@ export class Mempool {
     return nonce;
   }
 
-  /** Takes a transaction in wire form. Throws {@link TransactionRefusedError}. */
-  add(encoded: Uint8Array): WaitingTransaction {
-    let transaction: Transaction;
-    try {
-      transaction = decodeTransaction(encoded);
-    } catch (cause) {
-      if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
-      throw cause;
+  /**
+   * Takes a transaction in wire form, which is not to change meanwhile. Throws {@link TransactionRefusedError}. Checks go by
+   * cost: size and form, then state, then the signature, which is checked elsewhere; as the chain and the pool may move
+   * meanwhile, state is looked at again.
+   */
+  async add(encoded: Uint8Array, urgency: Urgency = 'own'): Promise<WaitingTransaction> {
+    const candidate = decodeCandidate(encoded);
+    this.#admit(candidate);
+    if (!(await this.#hasSignature(candidate, urgency))) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
+    const accountClass = this.#admit(candidate);
+    while (!this.#fits(encoded.length)) {
+      if (this.#lowestClass() >= accountClass) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+      this.#evictOne();
     }
+    const waiting: WaitingTransaction = {
+      ...candidate,
+      encoded: new Uint8Array(encoded),
+      arrival: this.#arrivals++,
+      class: accountClass,
+    };
+    this.#insert(waiting);
+    return waiting;
+  }
+
+  /** Checks all but the signature, and that there is room or something less important to push out; returns the account's class. */
+  #admit({ id, transaction, encoded }: Candidate): AccountClass {
     const { signer, nonce } = transaction.body;
-    const id = transactionId(transaction);
     if (this.#byId.has(id)) throw new TransactionRefusedError('ERR_DUPLICATE');
     const accountNonce = this.#components.nonce(signer);
     // Everything but the account's turn: the nonce may be ahead here.
@@ -125,21 +158,16 @@ export class Mempool {
     if (!this.#fits(encoded.length) && this.#lowestClass() >= accountClass) {
       throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
     }
-    // Last, because it is the only check that costs anything.
-    if (!this.#components.verify(transaction, encoded)) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
-    while (!this.#fits(encoded.length)) {
-      if (this.#lowestClass() >= accountClass) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
-      this.#evictOne();
+    return accountClass;
+  }
+
+  async #hasSignature({ transaction, encoded }: Candidate, urgency: Urgency): Promise<boolean> {
+    try {
+      return await this.#components.verify(transaction, encoded, urgency);
+    } catch (cause) {
+      if (cause instanceof VerifierBusyError) throw new TransactionRefusedError('ERR_MEMPOOL_BUSY', { cause });
+      throw cause;
     }
-    const waiting: WaitingTransaction = {
-      id,
-      transaction,
-      encoded: new Uint8Array(encoded),
-      arrival: this.#arrivals++,
-      class: accountClass,
-    };
-    this.#insert(waiting);
-    return waiting;
   }
 
   /**

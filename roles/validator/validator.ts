@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
 import type { SubmissionScore } from '../../kernels/session/scoring.ts';
-import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
@@ -17,6 +16,7 @@ import type { Logger } from '../../node/log/logger.ts';
 import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
+import type { RoundBlobs } from '../replica/round-blobs.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
 import { loadScores, type PendingScores, saveScores } from './pending-scores.ts';
 import { type FetchAllOptions, type FetchedSubmission, SubmissionFetcher } from './submission-fetcher.ts';
@@ -29,7 +29,7 @@ export interface ValidatorComponents {
   readonly corpus: CorpusSource;
   readonly model: ModelClient;
   readonly blobs: BlobExchange;
-  readonly announcer: Announcer;
+  readonly roundBlobs: RoundBlobs;
   /** Sends a call as a transaction of this account; resolves once it is in a block, throws when it was refused. */
   readonly send: (call: Call, options: { signal: AbortSignal }) => Promise<void>;
   readonly log: Logger;
@@ -140,18 +140,19 @@ export class Validator {
 
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   async #fetchAll(
-    { seats }: RoundView,
+    { round, seats }: Pick<RoundView, 'round' | 'seats'>,
     submissions: readonly SubmissionRecord[],
     options: Omit<FetchAllOptions, 'limitMs' | 'proven'>,
   ): Promise<(FetchedSubmission | undefined)[]> {
-    const { announcer, genesis } = this.#components;
+    const { roundBlobs, genesis } = this.#components;
     const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
+    for (const { reveal } of submissions) if (reveal !== undefined) roundBlobs.expect(round, reveal.cid);
     const proven = new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
     const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs, proven });
     // The author may leave; those who catch up later need it all the same.
     for (const [i, submission] of fetched.entries()) {
       const cid = submissions[i]?.reveal?.cid;
-      if (submission !== undefined && cid !== undefined) announcer.announce(cid);
+      if (submission !== undefined && cid !== undefined) roundBlobs.offer(round, cid);
     }
     return fetched;
   }

@@ -222,8 +222,10 @@ test('the stream goes on after a cursor, filters, and turns pages of other origi
       received.push(JSON.parse(String(data)));
       if (received.length === 2) {
         // Caught up: the next ones are live.
-        chain.submit(signed(chain, MINER, register));
-        advance(chain).catch(got.reject);
+        chain
+          .submit(signed(chain, MINER, register))
+          .then(() => advance(chain))
+          .catch(got.reject);
       }
       if (received.length === 4) got.resolve();
     });

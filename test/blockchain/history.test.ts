@@ -21,7 +21,7 @@ async function grown(store: Store, genesis: Genesis, height: number) {
   const chain = blockchain({ genesis })({ store });
   const roots = [chain.state.root];
   while (chain.height < height) {
-    chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: `d${chain.height}` } }));
+    await chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: `d${chain.height}` } }));
     await advance(chain);
     roots.push(chain.state.root);
   }

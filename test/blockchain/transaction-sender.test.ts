@@ -84,7 +84,7 @@ test('publishes again, under new bytes and the same id, while it is not included
   assert.is(published.length, 2);
   assert.not.equal(published[0], published[1]);
   // The other node gets it now, and a block with its signature counts for the sender.
-  elsewhere.submit(published[1]);
+  await elsewhere.submit(published[1]);
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   assert.is((await sent).height, 4);
@@ -95,7 +95,7 @@ test('another program with the same key took the nonce: sends again with the nex
   const { chain: elsewhere } = openChain();
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 5n));
   await settle();
-  elsewhere.submit(signed(elsewhere, SIGNER, register()));
+  await elsewhere.submit(signed(elsewhere, SIGNER, register()));
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   await settle();
@@ -106,8 +106,8 @@ test('another program with the same key took the nonce: sends again with the nex
 
 test('its own transactions from before a restart wait already: goes behind them', async () => {
   const { chain } = openChain();
-  chain.submit(signed(chain, SIGNER, register()));
-  chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
+  await chain.submit(signed(chain, SIGNER, register()));
+  await chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 2n));
   await settle();
   await advance(chain);

@@ -1,4 +1,7 @@
 /** Every code by which the ledger refuses a call or a transaction, provoked. */
+import { peerIdFromString } from '@libp2p/peer-id';
+import { base58btc } from 'multiformats/bases/base58';
+import { CID } from 'multiformats/cid';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { amount } from '../../node/chain/amount.ts';
@@ -234,6 +237,7 @@ test('revealSubmission', () => {
   refused(ledger, first, ledger.revealCall(first, undefined, 1), 'ERR_NOT_COMMITTED');
   refused(ledger, second, ledger.revealCall(second, 'short'), 'ERR_INVALID_CID');
   refused(ledger, second, ledger.revealCall(second, `${namedCid('a')} `), 'ERR_INVALID_CID');
+  refused(ledger, second, ledger.revealCall(second, CID.parse(namedCid('a')).toString(base58btc)), 'ERR_INVALID_CID');
   refused(ledger, first, ledger.revealCall(first, namedCid('another blob')), 'ERR_COMMITMENT_MISMATCH');
   const good = ledger.revealCall(first);
   if (good.tag !== 'revealSubmission') throw new Error('unreachable');
@@ -242,6 +246,18 @@ test('revealSubmission', () => {
     value: { ...good.value, ...value },
   });
   refused(ledger, first, change({ sizeBytes: 0 }), 'ERR_INVALID_SIZE');
+  const wrongProviders = [
+    '',
+    good.value.provider.slice(0, -1),
+    `${good.value.provider}1`,
+    // Right letters, another value: above what 32 bytes of key can make of the prefix.
+    `12D3KooW${'z'.repeat(44)}`,
+    '/ip4/192.0.2.1/tcp/4001',
+    // The same peer as a CID, and an RSA peer.
+    peerIdFromString(good.value.provider).toCID().toString(),
+    'QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN',
+  ];
+  for (const provider of wrongProviders) refused(ledger, first, change({ provider }), 'ERR_INVALID_PROVIDER');
   refused(ledger, first, change({ salt: new Uint8Array(32) }), 'ERR_COMMITMENT_MISMATCH');
   refused(ledger, first, change({ round: 2 }), 'ERR_WRONG_ROUND');
   assert.is(ledger.try(first, good), undefined);

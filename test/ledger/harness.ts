@@ -2,10 +2,11 @@
  * A ledger under test: made-up accounts, blocks by the call, no signatures.
  */
 import { createHash } from 'node:crypto';
+import { cidText } from '../../node/blobs/manifest.ts';
 import { type AccountId, addressOf } from '../../node/chain/account.ts';
 import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import type { Vote } from '../../node/chain/block.ts';
-import { certifySessionKey } from '../../node/chain/calls.ts';
+import { certifySessionKey, revealSubmission } from '../../node/chain/calls.ts';
 import { type EquivocationEvidence, equivocationEvidence } from '../../node/chain/evidence.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash } from '../../node/chain/hash.ts';
@@ -131,9 +132,9 @@ export function namedHash(name: string): Hash {
   return domainHash('test', Buffer.from(name));
 }
 
-/** A CID-like text by name. */
+/** The CID of a blob that nobody has, by name. */
 export function namedCid(name: string): string {
-  return `b${createHash('sha256').update(name).digest('hex')}`;
+  return cidText(createHash('sha256').update(name).digest());
 }
 
 /** A genesis with those validators. */
@@ -171,6 +172,9 @@ export function withBalances(state: LedgerState, balances: ReadonlyMap<AccountId
   draft.set(SUPPLY, { ...state.supply, totalIssuance: total });
   return new LedgerState(state.tree.with(draft.changes()));
 }
+
+/** The peer that every reveal in tests names: an id of the ones that libp2p's documents use. */
+export const PROVIDER = '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA';
 
 /** Salt of every commitment in tests. */
 export const SALT = new Uint8Array(32).fill(7);
@@ -255,7 +259,7 @@ export class LedgerHarness {
   }
 
   revealCall(miner: AccountId, cid = this.cidOf(miner), slot = FIRST_SLOT): Call {
-    return { tag: 'revealSubmission', value: { round: this.round, slot, cid, sizeBytes: 1000, salt: SALT } };
+    return revealSubmission(this.round, slot, { cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER });
   }
 
   cidOf(miner: AccountId): string {

@@ -6,6 +6,7 @@ import type { RefusalCode } from '../../node/mempool/errors.ts';
 import { TransactionRefusedError } from '../../node/mempool/errors.ts';
 import { type AccountClass, Mempool, type MempoolLimits } from '../../node/mempool/mempool.ts';
 import { Ignore, Reject } from '../../node/network/interface.ts';
+import { VerifierBusyError } from '../../node/signature-checks/verifier.ts';
 import { namedAccount, register, testParameters, transferCall } from '../ledger/harness.ts';
 import { Random } from '../ledger/random.ts';
 
@@ -18,6 +19,8 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
     /** Accounts that cannot pay a fee. */
     penniless: new Set<AccountId>(),
     verified: 0,
+    /** True: the verifier takes no more. */
+    busy: false,
   };
   const pool = new Mempool(
     { maxTransactions: 100, maxBytes: 100_000, maxPerAccount: 8, ...limits },
@@ -28,7 +31,8 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
         testParameters({ consensus: { maxTransactionsPerBlock }, economics: { transactionsPerAccountPerBlock: 4 } }),
       classOf: (account) => chain.classes.get(account) ?? 0,
       canPay: ({ body }) => !chain.penniless.has(body.signer),
-      verify: (transaction) => {
+      verify: async (transaction) => {
+        if (chain.busy) throw new VerifierBusyError('busy');
         chain.verified += 1;
         return transaction.signature[0] !== 0xff;
       },
@@ -42,9 +46,9 @@ function encoded(name: string, nonce: number, override: Partial<TransactionBody>
   return encodeTransaction({ body, signature: new Uint8Array(64).fill(signatureByte) });
 }
 
-function refusal(action: () => unknown): TransactionRefusedError {
+async function refusal(action: () => Promise<unknown>): Promise<TransactionRefusedError> {
   try {
-    action();
+    await action();
   } catch (error) {
     if (error instanceof TransactionRefusedError) return error;
     throw error;
@@ -54,10 +58,10 @@ function refusal(action: () => unknown): TransactionRefusedError {
 
 const nonces = (pool: Mempool) => pool.select(1_000_000).map(({ transaction }) => transaction.body.nonce);
 
-test('every refusal, and whether it blames the sender', () => {
+test('every refusal, and whether it blames the sender', async () => {
   const { pool, chain } = setUp({ maxPerAccount: 3 });
   chain.nonces.set(namedAccount('a'), 5);
-  pool.add(encoded('a', 5));
+  await pool.add(encoded('a', 5));
   const expected: [RefusalCode, boolean, Uint8Array][] = [
     ['ERR_MALFORMED', true, new Uint8Array(20)],
     ['ERR_MALFORMED', true, new Uint8Array(0)],
@@ -77,7 +81,7 @@ test('every refusal, and whether it blames the sender', () => {
   chain.penniless.add(namedAccount('poor'));
   expected.push(['ERR_CANNOT_PAY_FEE', false, encoded('poor', 0)]);
   for (const [code, blames, bytes] of expected) {
-    const error = refusal(() => pool.add(bytes));
+    const error = await refusal(() => pool.add(bytes));
     assert.is(error.code, code);
     assert.is(error.blamesSender, blames, code);
     const gossip = error.toGossip();
@@ -85,33 +89,74 @@ test('every refusal, and whether it blames the sender', () => {
     assert.is(gossip.code, code);
   }
   assert.is(pool.size, 1);
-  pool.add(encoded('a', 6));
-  pool.add(encoded('a', 7));
+  await pool.add(encoded('a', 6));
+  await pool.add(encoded('a', 7));
   chain.nonces.set(namedAccount('a'), 6);
-  assert.is(refusal(() => pool.add(encoded('a', 8))).code, 'ERR_ACCOUNT_QUEUE_FULL');
+  assert.is((await refusal(() => pool.add(encoded('a', 8)))).code, 'ERR_ACCOUNT_QUEUE_FULL');
 });
 
-test('a signature is checked only after everything that is cheap', () => {
+test('a signature is checked only after everything that is cheap', async () => {
   const { pool, chain } = setUp();
-  pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 0));
   assert.is(chain.verified, 1);
-  refusal(() => pool.add(encoded('a', 0)));
-  refusal(() => pool.add(encoded('a', 99)));
-  refusal(() => pool.add(encoded('a', 1, { validUntil: 3 })));
+  await refusal(() => pool.add(encoded('a', 0)));
+  await refusal(() => pool.add(encoded('a', 99)));
+  await refusal(() => pool.add(encoded('a', 1, { validUntil: 3 })));
   assert.is(chain.verified, 1);
 });
 
-test('gaps wait until they are filled; nonces come in order, at most the share of an account', () => {
+test('what changes while a signature is checked is looked at again', async () => {
+  const { pool, chain } = setUp({ maxTransactions: 3 });
+  const turn = (bytes: Uint8Array, change: () => unknown): Promise<string> => {
+    const added = pool.add(bytes).then(
+      () => 'taken',
+      (error: TransactionRefusedError) => error.code,
+    );
+    change();
+    return added;
+  };
+  // Equal bodies under two signatures: the forged one does not keep the right one out, and the second right one is known.
+  const both = [
+    pool.add(encoded('a', 0, {}, 0xff)),
+    pool.add(encoded('a', 0, {}, 1)),
+    pool.add(encoded('a', 0, {}, 2)),
+  ];
+  const outcomes = await Promise.allSettled(both);
+  assert.equal(
+    outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'taken')),
+    ['ERR_BAD_SIGNATURE', 'taken', 'ERR_DUPLICATE'],
+  );
+  assert.is(await turn(encoded('a', 1), () => chain.nonces.set(namedAccount('a'), 2)), 'ERR_NONCE_TOO_LOW');
+  assert.is(await turn(encoded('b', 0, { validUntil: 11 }), () => (chain.height = 11)), 'ERR_EXPIRED');
+  assert.is(await turn(encoded('c', 0), () => chain.penniless.add(namedAccount('c'))), 'ERR_CANNOT_PAY_FEE');
+  chain.nonces.set(namedAccount('a'), 0);
+  // Each passes alone; together they are one too many.
+  const flood = await Promise.allSettled(['d', 'e', 'f', 'g'].map((name) => pool.add(encoded(name, 0))));
+  assert.is(flood.filter(({ status }) => status === 'fulfilled').length, 2);
+  assert.is(pool.size, 3);
+});
+
+test('too many checks: refused without blame, and nothing is known of the signature', async () => {
   const { pool, chain } = setUp();
-  for (const nonce of [2, 4, 1]) pool.add(encoded('a', nonce));
+  chain.busy = true;
+  const error = await refusal(() => pool.add(encoded('a', 0)));
+  assert.is(error.code, 'ERR_MEMPOOL_BUSY');
+  assert.not(error.blamesSender);
+  chain.busy = false;
+  await pool.add(encoded('a', 0));
+});
+
+test('gaps wait until they are filled; nonces come in order, at most the share of an account', async () => {
+  const { pool, chain } = setUp();
+  for (const nonce of [2, 4, 1]) await pool.add(encoded('a', nonce));
   assert.not(pool.hasReady());
   assert.equal(nonces(pool), []);
   assert.is(pool.nextNonce(namedAccount('a')), 0);
-  pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 0));
   assert.ok(pool.hasReady());
   assert.equal(nonces(pool), [0, 1, 2]);
   assert.is(pool.nextNonce(namedAccount('a')), 3);
-  for (const nonce of [3, 5]) pool.add(encoded('a', nonce));
+  for (const nonce of [3, 5]) await pool.add(encoded('a', nonce));
   assert.equal(nonces(pool), [0, 1, 2, 3]);
   chain.nonces.set(namedAccount('a'), 4);
   pool.prune([]);
@@ -119,46 +164,46 @@ test('gaps wait until they are filled; nonces come in order, at most the share o
   assert.is(pool.size, 2);
 });
 
-test('included, overtaken and expired transactions go with the block', () => {
+test('included, overtaken and expired transactions go with the block', async () => {
   const { pool, chain } = setUp();
-  const first = pool.add(encoded('a', 0));
-  pool.add(encoded('a', 1, { validUntil: 11 }));
-  pool.add(encoded('b', 0));
+  const first = await pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 1, { validUntil: 11 }));
+  await pool.add(encoded('b', 0));
   chain.height = 11;
   chain.nonces.set(namedAccount('a'), 1);
   chain.nonces.set(namedAccount('b'), 1);
   assert.equal(pool.select(1_000_000), []);
-  pool.add(encoded('c', 0));
+  await pool.add(encoded('c', 0));
   chain.penniless.add(namedAccount('c'));
   pool.prune([first.id]);
   assert.is(pool.size, 0);
   assert.is(pool.bytes, 0);
 });
 
-test('bounded in number and bytes; higher classes push out the newest of the lowest', () => {
+test('bounded in number and bytes; higher classes push out the newest of the lowest', async () => {
   const { pool, chain } = setUp({ maxTransactions: 6 });
   chain.classes.set(namedAccount('validator'), 2);
   chain.classes.set(namedAccount('miner'), 1);
-  for (let index = 0; index < 6; index++) pool.add(encoded(`spam ${index}`, 0));
-  assert.is(refusal(() => pool.add(encoded('spam 7', 0))).code, 'ERR_MEMPOOL_FULL');
-  pool.add(encoded('validator', 0));
-  pool.add(encoded('miner', 0));
+  for (let index = 0; index < 6; index++) await pool.add(encoded(`spam ${index}`, 0));
+  assert.is((await refusal(() => pool.add(encoded('spam 7', 0)))).code, 'ERR_MEMPOOL_FULL');
+  await pool.add(encoded('validator', 0));
+  await pool.add(encoded('miner', 0));
   assert.is(pool.size, 6);
   assert.equal(
     pool.select(1_000_000).map(({ transaction }) => transaction.body.signer),
     ['validator', 'miner', 'spam 0', 'spam 1', 'spam 2', 'spam 3'].map(namedAccount),
   );
-  for (let index = 1; index < 5; index++) pool.add(encoded('validator', index));
-  assert.is(refusal(() => pool.add(encoded('miner', 1))).code, 'ERR_MEMPOOL_FULL');
+  for (let index = 1; index < 5; index++) await pool.add(encoded('validator', index));
+  assert.is((await refusal(() => pool.add(encoded('miner', 1)))).code, 'ERR_MEMPOOL_FULL');
   // A forged signature pushes nobody out.
-  assert.is(refusal(() => pool.add(encoded('validator', 5, {}, 0xff))).code, 'ERR_BAD_SIGNATURE');
+  assert.is((await refusal(() => pool.add(encoded('validator', 5, {}, 0xff)))).code, 'ERR_BAD_SIGNATURE');
   assert.is(pool.size, 6);
 
   const small = setUp({ maxBytes: 1000 });
   let taken = 0;
   while (taken < 100) {
     try {
-      small.pool.add(encoded(`a${taken}`, 0));
+      await small.pool.add(encoded(`a${taken}`, 0));
       taken += 1;
     } catch {
       break;
@@ -168,23 +213,23 @@ test('bounded in number and bytes; higher classes push out the newest of the low
   assert.ok(small.pool.bytes <= 1000);
 });
 
-test('a line that loses one to make room loses its last', () => {
+test('a line that loses one to make room loses its last', async () => {
   const { pool, chain } = setUp({ maxTransactions: 3 });
   chain.classes.set(namedAccount('validator'), 2);
-  pool.add(encoded('a', 2));
-  pool.add(encoded('a', 1));
-  pool.add(encoded('a', 0));
-  pool.add(encoded('validator', 0));
+  await pool.add(encoded('a', 2));
+  await pool.add(encoded('a', 1));
+  await pool.add(encoded('a', 0));
+  await pool.add(encoded('validator', 0));
   assert.equal(nonces(pool), [0, 0, 1]);
 });
 
-test('a block holds what fits, and never a later nonce without the earlier', () => {
+test('a block holds what fits, and never a later nonce without the earlier', async () => {
   const { pool } = setUp({}, 3);
   // The long one comes first but belongs after the short ones of its account.
-  pool.add(encoded('a', 1, { call: register('x'.repeat(60)) }));
-  pool.add(encoded('b', 0));
-  pool.add(encoded('a', 0));
-  pool.add(encoded('c', 0));
+  await pool.add(encoded('a', 1, { call: register('x'.repeat(60)) }));
+  await pool.add(encoded('b', 0));
+  await pool.add(encoded('a', 0));
+  await pool.add(encoded('c', 0));
   const picked = (bytes: number) =>
     pool.select(bytes).map(({ transaction }) => [transaction.body.signer, transaction.body.nonce]);
   assert.equal(picked(1_000_000), [
@@ -205,14 +250,14 @@ test('a block holds what fits, and never a later nonce without the earlier', () 
   assert.equal(picked(0), []);
 });
 
-test('equal pools select equal blocks', () => {
+test('equal pools select equal blocks', async () => {
   const [first, second] = [setUp(), setUp()];
   const random = new Random(3);
   for (let index = 0; index < 80; index++) {
     const bytes = encoded(`a${random.below(20)}`, random.below(5), { call: transferCall(namedAccount('x'), 1n) });
     for (const { pool } of [first, second]) {
       try {
-        pool.add(bytes);
+        await pool.add(bytes);
       } catch (error) {
         assert.instance(error, TransactionRefusedError);
       }
@@ -224,7 +269,7 @@ test('equal pools select equal blocks', () => {
   );
 });
 
-test('20,000 random additions, blocks and arbitrary bytes: bounds hold, every selection is executable', () => {
+test('20,000 random additions, blocks and arbitrary bytes: bounds hold, every selection is executable', async () => {
   const { pool, chain } = setUp({ maxTransactions: 50, maxBytes: 9000, maxPerAccount: 6 }, 20);
   const random = new Random(4);
   const names = Array.from({ length: 30 }, (_, index) => `n${index}`);
@@ -233,9 +278,9 @@ test('20,000 random additions, blocks and arbitrary bytes: bounds hold, every se
     const name = random.pick(names);
     const nonce = (chain.nonces.get(namedAccount(name)) ?? 0) + random.below(9) - 1;
     try {
-      if (random.chance(5)) pool.add(random.bytes(random.below(300)));
+      if (random.chance(5)) await pool.add(random.bytes(random.below(300)));
       else
-        pool.add(
+        await pool.add(
           encoded(
             name,
             Math.max(0, nonce),

@@ -18,7 +18,7 @@ const { chain } = openChain(path, chainGenesis(), (reached) => {
 });
 for (;;) {
   const signer = testSigner(chain.height % 5);
-  chain.submit(signed(chain, signer, chain.height < 5 ? register() : transferCall(testSigner(9).account, 1n)));
+  await chain.submit(signed(chain, signer, chain.height < 5 ? register() : transferCall(testSigner(9).account, 1n)));
   await advance(chain);
   writeSync(1, `${chain.height}\n`);
 }

@@ -42,8 +42,8 @@ test('what was committed is there after closing and opening: state, blocks, rece
   path,
 }) => {
   const { chain, store } = openChain(path, genesis);
-  chain.submit(signed(chain, testSigner(1), register()));
-  const failing = chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 1n)));
+  await chain.submit(signed(chain, testSigner(1), register()));
+  const failing = await chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 1n)));
   const block = await advance(chain);
   for (let height = 2; height <= 4; height++) await advance(chain);
   const root = chain.state.root;
@@ -129,7 +129,7 @@ test('a second program cannot open a store in use', ({ path }) => {
 test('damage anywhere in the file is found when the store or the chain is opened', async ({ path }) => {
   const { chain, store } = openChain(path, genesis);
   for (let index = 0; index < 6; index++) {
-    chain.submit(signed(chain, testSigner(index), register()));
+    await chain.submit(signed(chain, testSigner(index), register()));
     await advance(chain);
   }
   const pages = Math.floor((await pageCount(store, path)) - 1);
