@@ -38,6 +38,7 @@ import type {
   FinalizedBlock,
 } from '../consensus/application.ts';
 import type { LightBlock } from '../consensus/light-client/light-block.ts';
+import { admissionOf } from '../ledger/admission.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
 import {
@@ -47,10 +48,9 @@ import {
   type Receipt,
   type SignedTransaction,
 } from '../ledger/execute.ts';
-import { canPay, feeOf } from '../ledger/fees.ts';
-import { isSeated } from '../ledger/seats.ts';
+import { feeOf } from '../ledger/fees.ts';
 import { type Holdings, LedgerState } from '../ledger/state.ts';
-import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
+import { DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
 import { InlineVerifier, type SignatureVerifier, type Urgency } from '../signature-checks/verifier.ts';
 import { StoreDamagedError } from '../store/errors.ts';
@@ -155,11 +155,10 @@ export class Blockchain implements Application {
         nonce: (account) => this.#state.account(account).nonce,
         height: () => this.height,
         parameters: () => this.#state.parameters,
-        classOf: (account) => this.#classOf(account),
-        canPay: (transaction, encoded) => {
-          const fee = feeOf(this.#state, transaction, this.#state.parameters, encoded.length);
-          return canPay(this.#state, transaction, fee, this.#state.timeMs);
-        },
+        isValidator: (account) => this.#state.nextValidators.some((validator) => validator.account === account),
+        fee: (transaction, encoded) => feeOf(this.#state, transaction, this.#state.parameters, encoded.length),
+        spendable: (account) => this.#state.holdings(account).balance,
+        admission: (transaction) => admissionOf(this.#state, transaction),
         verify: async (transaction, encoded, urgency) => {
           const [valid] = await this.#signatures.verify([{ transaction, encoded }], urgency);
           return valid === true;
@@ -196,6 +195,7 @@ export class Blockchain implements Application {
 
   validators(height: number): ValidatorSet | undefined {
     if (height === this.height + 1) return this.#state.nextValidators;
+    if (height === this.height + 2) return this.#state.afterNextValidators;
     if (height < 1 || height > this.height) return undefined;
     const hash = this.#store.validatorsHashAt(height);
     if (hash === undefined) return undefined;
@@ -388,11 +388,6 @@ export class Blockchain implements Application {
       await nextTurn();
     }
     return state;
-  }
-
-  #classOf(account: AccountId): AccountClass {
-    if (this.#state.nextValidators.some((validator) => validator.account === account)) return 2;
-    return isSeated(this.#state, account) || this.#state.account(account).balance > 0n ? 1 : 0;
   }
 
   #announceWork(): void {

@@ -4,7 +4,7 @@
 import * as v from 'valibot';
 import { type AccountId, accountFromAddress } from './account.ts';
 import { domainHash, type Hash, hashBytes, parseHash } from './hash.ts';
-import { checkParameters, parametersSchema, shardSeats } from './parameters.ts';
+import { checkParameters, parametersSchema } from './parameters.ts';
 import type { SessionKey } from './validator-set.ts';
 
 /** The message of the first block (MISSION.md). */
@@ -132,7 +132,7 @@ export function checkNetworkFile(value: unknown): NetworkFile {
     throw new InvalidGenesisError(`network file: ${(cause as Error).message}`, { cause });
   }
   const { rounds } = genesis.parameters;
-  if (rounds.maxSeats < 2 || shardSeats(rounds, genesis.corpus.trainingShards) < 2) {
+  if (genesis.corpus.trainingShards < 2 * rounds.shardsPerMiner) {
     throw new InvalidGenesisError(
       `network file: ${genesis.corpus.trainingShards} training shards have no room for two seats of ${rounds.shardsPerMiner} shards: make more shards, or give fewer to a seat`,
     );

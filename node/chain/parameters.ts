@@ -44,7 +44,11 @@ export const parametersSchema = v.strictObject({
     /** A submission scoring below this share of the round's median positive score is rejected (ANCHORS 3b: a quarter). */
     acceptanceFloorPpm: partsPerMillion,
     /** Most seats, and so submissions, of a round; at most as many as a score sheet holds verdicts. */
-    maxSeats: v.pipe(positiveInteger, v.maxValue(MAX_SCORES, `a score sheet holds at most ${MAX_SCORES} verdicts`)),
+    maxSeats: v.pipe(
+      positiveInteger,
+      v.minValue(2),
+      v.maxValue(MAX_SCORES, `a score sheet holds at most ${MAX_SCORES} verdicts`),
+    ),
     /** Seats for newcomers: this many, or this share of the accounts with accepted work, whichever is more. */
     newcomerSeats: positiveInteger,
     newcomerSeatsPpm: partsPerMillion,
@@ -163,20 +167,14 @@ export function checkParameters(value: unknown): Parameters {
 }
 
 /**
- * Seats that a corpus has room for: `maxSeats`, or as many as are assigned `assignedShardsPpm` of the training shards. Two
- * at least, one for an account with accepted work and one for a newcomer; genesis refuses a corpus without room for them.
+ * Seats that a corpus has room for: `maxSeats`, or as many as are assigned `assignedShardsPpm` of the training shards
+ * together. Two at least, one for an account with accepted work and one for a newcomer, whatever the corpus; genesis
+ * refuses one in which those two would have to share shards.
  */
 export function seatLimit(
   { maxSeats, assignedShardsPpm, shardsPerMiner }: Parameters['rounds'],
   trainingShards: number,
 ): number {
-  return Math.max(2, Math.min(maxSeats, shardSeats({ assignedShardsPpm, shardsPerMiner }, trainingShards)));
-}
-
-/** Seats whose shards together are at most the share that may be assigned. */
-export function shardSeats(
-  { assignedShardsPpm, shardsPerMiner }: Pick<Parameters['rounds'], 'assignedShardsPpm' | 'shardsPerMiner'>,
-  trainingShards: number,
-): number {
-  return Math.floor((trainingShards * assignedShardsPpm) / (1_000_000 * shardsPerMiner));
+  const room = Math.floor((trainingShards * assignedShardsPpm) / (1_000_000 * shardsPerMiner));
+  return Math.max(2, Math.min(maxSeats, room));
 }

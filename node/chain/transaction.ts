@@ -2,8 +2,8 @@
  * Transactions: what an account asks the ledger to do. SCALE on the wire, sr25519 over domain-separated bytes.
  */
 import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128 } from 'scale-ts';
-import { type AccountId, accountFromPublicKey } from './account.ts';
-import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
+import type { AccountId } from './account.ts';
+import { accountCodec, DecodeError, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
 import { type Seat, seatBytes } from './seat.ts';
 
@@ -22,8 +22,7 @@ const scoreCodec = Struct({ miner: accountCodec, slot: u8, verdict: verdictCodec
 /** A verdict on the submission of a seat: that slot of that miner. */
 export type Score = CodecType<typeof scoreCodec>;
 
-/** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
-export const callCodec = Enum({
+const callArguments = {
   /** Moves ALICE. Amounts in units. */
   transfer: Struct({ to: accountCodec, amount: u128 }),
   /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
@@ -57,7 +56,10 @@ export const callCodec = Enum({
   unjail: _void,
   /** A validator's vote for changing parameters at a height: canonical JSON of the sections and values that change. */
   voteParameters: Struct({ change: str, height: u32 }),
-});
+};
+
+/** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
+export const callCodec = Enum(callArguments);
 export type Call = CodecType<typeof callCodec>;
 
 /** Everything that the signature covers, besides the network. `nonce` counts the account's transactions from 0. */
@@ -92,36 +94,55 @@ export function encodeTransaction(transaction: Transaction): Uint8Array {
   return transactionCodec.enc(transaction);
 }
 
-/** Reads a transaction; throws DecodeError for anything but the canonical encoding. Does not check the signature. */
+/** Where the number of the call stands: after version, signer, nonce, last height and tip. */
+const CALL_NUMBER_AT = 1 + 32 + 4 + 4 + 2;
+
+/** Bytes of a transaction that are not its call's arguments: what comes before, the call's number, the signature. */
+const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
+
+/**
+ * Most bytes of each call's arguments, so that nobody carries a load under a call that has no use for it. Texts: a device
+ * 64, a content id 128, a peer id 128, a parameter change 4,096 bytes.
+ */
+const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
+  transfer: 48,
+  registerMiner: 2 + 64,
+  commitSubmission: 37,
+  revealSubmission: 5 + 2 + 128 + 4 + 32 + 2 + 128,
+  commitScores: 36,
+  revealScores: MAX_TRANSACTION_BYTES - ENVELOPE_BYTES,
+  attestModel: 4 + 32 + 2 + 128,
+  approve: 48,
+  transferFrom: 80,
+  bond: 16,
+  unbond: 16,
+  withdraw: 0,
+  certifySessionKey: 96,
+  unjail: 0,
+  voteParameters: 2 + 4096 + 4,
+};
+
+/** The same by the number of the call. */
+const MAX_BYTES_BY_NUMBER = Object.keys(callArguments).map(
+  (tag) => ENVELOPE_BYTES + MAX_ARGUMENT_BYTES[tag as Call['tag']],
+);
+
+/**
+ * Reads a transaction; throws DecodeError for anything but the canonical encoding, and, before it is looked at, for one
+ * that is larger than its call may be. Does not check the signature.
+ */
 export function decodeTransaction(bytes: Uint8Array): Transaction {
+  const largest = MAX_BYTES_BY_NUMBER[bytes[CALL_NUMBER_AT] ?? 0] ?? ENVELOPE_BYTES;
+  if (bytes.length > largest)
+    throw new DecodeError(`transaction: ${bytes.length} bytes, its call has at most ${largest}`);
   return decodeStrict(transactionCodec, bytes, MAX_TRANSACTION_BYTES, 'transaction');
 }
 
 /**
- * Most verdicts that one `revealScores` can hold: the longest ones have to fit into a transaction. Bounds the seats of a
- * round (`checkParameters`).
+ * Most verdicts that one `revealScores` can hold. Beside round, salt, loss and the length of the list, each takes account,
+ * slot, tag and score. Bounds the seats of a round (`checkParameters`).
  */
-export const MAX_SCORES = ((): number => {
-  const score: Score = {
-    miner: accountFromPublicKey(new Uint8Array(32)),
-    slot: 0,
-    verdict: { tag: 'scored', value: 0n },
-  };
-  const sizeOf = (scores: Score[]) =>
-    encodeTransaction({
-      body: {
-        version: TRANSACTION_VERSION,
-        signer: score.miner,
-        nonce: 0,
-        validUntil: 0,
-        tip: 0,
-        call: { tag: 'revealScores', value: { round: 0, salt: new Uint8Array(32), heldOutLoss: 0n, scores } },
-      },
-      signature: new Uint8Array(64),
-    }).length;
-  // The compact length of the list takes 4 bytes at most, of which an empty list has one.
-  return Math.floor((MAX_TRANSACTION_BYTES - sizeOf([]) - 3) / (sizeOf([score]) - sizeOf([])));
-})();
+export const MAX_SCORES = Math.floor((MAX_ARGUMENT_BYTES.revealScores - (4 + 32 + 8 + 4)) / (32 + 1 + 1 + 8));
 
 /** Identity of a transaction: the hash of its body. sr25519 signatures are randomized, so they are left out. */
 export function transactionId(transaction: Transaction): Hash {

@@ -64,6 +64,7 @@ export const INCLUSION_ERRORS = {
   ERR_NONCE_GAP: 'earlier nonces of the account are missing',
   ERR_ACCOUNT_LIMIT: 'the account has its share of this block already',
   ERR_CANNOT_PAY_FEE: 'the account has less than the fee',
+  ERR_FREE_CALL_LIMIT: 'a block holds one free call of this kind of an account',
 } as const;
 
 /** Code of a transaction that no block may hold now. */

@@ -10,8 +10,18 @@ import { validatorSetHash } from '../../node/chain/validator-set.ts';
 import { InvalidBlockError } from '../../node/ledger/errors.ts';
 import { InlineVerifier, type SignatureVerifier } from '../../node/signature-checks/verifier.ts';
 import { Store } from '../../node/store/store.ts';
-import { namedAccount, register, SALT, testParameters } from '../ledger/harness.ts';
-import { advance, chainGenesis, commitFor, openChain, PROPOSER, proposeNext, signed, testSigner } from './harness.ts';
+import { register, testParameters } from '../ledger/harness.ts';
+import {
+  advance,
+  chainGenesis,
+  commitFor,
+  openChain,
+  openFundedChain,
+  PROPOSER,
+  proposeNext,
+  signed,
+  testSigner,
+} from './harness.ts';
 
 test('proposes, validates and commits; a second node follows to the same state', async () => {
   const { chain } = openChain();
@@ -42,6 +52,7 @@ test('proposes, validates and commits; a second node follows to the same state',
   assert.is(await follower.finalized(6), undefined);
   assert.is(validatorSetHash(follower.validators(3)!), (await follower.finalized(3))!.block.header.validatorsHash);
   assert.is(follower.validators(6)?.length, 1);
+  assert.is(validatorSetHash(follower.validators(7)!), (await follower.finalized(5))!.block.header.nextValidatorsHash);
   assert.is(follower.validators(8), undefined);
   assert.is((await chain.replay()).root, chain.state.root);
 });
@@ -102,22 +113,21 @@ test('a block with any field changed is refused with a reason', async () => {
 });
 
 test('a block never grows over its limits, whatever waits', async () => {
-  const parameters = testParameters({ economics: { transactionsPerAccountPerBlock: 64 } });
-  const { chain } = openChain(':memory:', chainGenesis(parameters));
-  // 48 transactions of about 40 KB are more than one block of 1 MiB.
-  const scores = Array.from({ length: 950 }, (_, index) => ({
-    miner: namedAccount(`${index}`),
-    slot: 0,
-    verdict: { tag: 'scored' as const, value: 1n },
-  }));
-  const call: Call = { tag: 'revealScores', value: { round: 1, salt: SALT, heldOutLoss: 0n, scores } };
-  for (let index = 0; index < 48; index++) await chain.submit(signed(chain, testSigner(1), call));
+  const economics = { transactionsPerAccountPerBlock: 64, baseFee: 1 };
+  const signers = Array.from({ length: 5 }, (_, index) => testSigner(index + 1));
+  const balances = new Map(signers.map(({ account }) => [account, 1000n]));
+  const { chain } = openFundedChain(balances, testParameters({ economics }));
+  // Refused, paid for all the same, and together more than one block of 1 MiB.
+  const call: Call = { tag: 'voteParameters', value: { change: 'x'.repeat(4096), height: 9 } };
+  for (const signer of signers)
+    for (let index = 0; index < 60; index++) await chain.submit(signed(chain, signer, call));
   const block = await advance(chain);
-  assert.ok(block.transactions.length >= 24 && block.transactions.length < 30, `${block.transactions.length}`);
+  assert.ok(block.transactions.length >= 230 && block.transactions.length < 256, `${block.transactions.length}`);
   assert.ok(encodeBlock(block).length <= MAX_BLOCK_BYTES);
   await advance(chain);
   assert.is(chain.waiting.transactions, 0);
-  assert.is(chain.account(testSigner(1).account).nonce, 48);
+  for (const { account } of signers)
+    assert.equal([chain.account(account).nonce, chain.account(account).balance], [60, 940n]);
 });
 
 test('the mempool is left as it was by proposing and validating', async () => {

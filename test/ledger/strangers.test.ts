@@ -2,8 +2,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
+import * as calls from '../../node/chain/calls.ts';
+import { checkNetworkFile } from '../../node/chain/genesis.ts';
 import { checkParameters } from '../../node/chain/parameters.ts';
-import { LedgerHarness, namedAccount, namedCid, register, scored, testParameters } from './harness.ts';
+import { decodeTransaction, encodeTransaction, MAX_SCORES } from '../../node/chain/transaction.ts';
+import { LedgerHarness, namedAccount, namedCid, register, scored, testGenesis, testParameters } from './harness.ts';
 
 const good = () => scored(10);
 
@@ -114,13 +117,35 @@ test('weights that nobody agrees on: after a deadline the round ends with those 
   assert.is(ledger.state.modelRoot, before);
 });
 
-test('parameters with more submissions than a score sheet holds are refused', () => {
-  const parameters = testParameters();
-  const seats = 'maxSeats' in parameters.rounds ? 'maxSeats' : 'maxSubmissions';
-  assert.throws(
-    () => checkParameters({ ...parameters, rounds: { ...parameters.rounds, [seats]: 1200 } }),
-    /score sheet/,
-  );
+test('parameters with more seats than a score sheet holds verdicts are refused; one verdict for each fits', () => {
+  const change = (maxSeats: number) => {
+    const parameters = testParameters();
+    return { ...parameters, rounds: { ...parameters.rounds, maxSeats } };
+  };
+  assert.is(checkParameters(change(MAX_SCORES)).rounds.maxSeats, MAX_SCORES);
+  assert.throws(() => checkParameters(change(MAX_SCORES + 1)), /score sheet/);
+  const encoded = (verdicts: number) => {
+    const scores = Array.from({ length: verdicts }, () => ({
+      miner: namedAccount('m'),
+      slot: 255,
+      verdict: scored(1),
+    }));
+    const call = calls.revealScores(1, new Uint8Array(32), -1n, scores);
+    const body = { version: 1, signer: namedAccount('v'), nonce: 9, validUntil: 9, tip: 0, call };
+    return encodeTransaction({ body, signature: new Uint8Array(64) });
+  };
+  decodeTransaction(encoded(MAX_SCORES));
+  assert.throws(() => decodeTransaction(encoded(MAX_SCORES + 1)), /at most/);
+});
+
+test('a genesis whose corpus has no room for two seats is refused', () => {
+  const genesis = testGenesis([{ account: namedAccount('v'), weight: 1n }]);
+  const file = (trainingShards: number) => ({
+    genesis: { ...genesis, corpus: { ...genesis.corpus, trainingShards } },
+    bootstrap: [],
+  });
+  assert.is(checkNetworkFile(file(8)).genesis.corpus.trainingShards, 8);
+  assert.throws(() => checkNetworkFile(file(7)), /room for two seats/);
 });
 
 test.run();
