@@ -17,6 +17,7 @@ import { BoundedDatastore } from './bounded-datastore.ts';
 import { ContentDirectory } from './content-directory.ts';
 import { datastoreOwner } from './datastore-owner.ts';
 import { deadline, raceAbort } from './deadline.ts';
+import { guardDht } from './dht-guard.ts';
 import {
   AddressInUseError,
   InvalidNetworkOptionError,
@@ -39,7 +40,7 @@ import { type Log, quietLibp2pLogger } from './log.ts';
 import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix } from './names.ts';
 import { PeerKeeper } from './peer-keeper.ts';
 import { PeerStandings } from './peer-standings.ts';
-import { type ProtocolStats, ServingShares } from './protocol-server.ts';
+import { claimantOf, type ProtocolStats, ServingShares } from './protocol-server.ts';
 import { parsePeerId, StreamRequestResponse } from './request-response.ts';
 import {
   connectionSettings,
@@ -160,6 +161,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     },
   });
   gate.attach(() => libp2p.getConnections());
+  guardDht(libp2p.services.dht, (peer) => claimantOf(peer, libp2p.getConnections(peer)[0], standings, privateNetwork));
   return new Network({
     libp2p,
     meter,
