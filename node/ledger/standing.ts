@@ -152,7 +152,7 @@ export function noteSeat(
   if (before.proven && outcome === 'rejected') {
     backInLine(draft, account);
   } else {
-    const until = opening + 1 + noShowRounds * 2 ** Math.min(misses - 1, MAX_DOUBLINGS);
+    const until = opening + 1 + noShowRounds * (1 << Math.min(misses - 1, MAX_DOUBLINGS));
     draft.set(OUT_OF_TURN, [...(draft.get(OUT_OF_TURN) ?? []), { account, until }]);
   }
   return true;
