@@ -86,7 +86,7 @@ export class Cleanup {
       streamMuxers: [yamux()],
       services: {
         identify: identify({ protocolPrefix }),
-        pubsub: gossipsub({ allowPublishToZeroTopicPeers: true }),
+        pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictNoSign' }),
       },
     });
     this.add(async () => node.stop());
