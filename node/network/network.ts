@@ -14,6 +14,7 @@ import { yamux } from '@libp2p/yamux';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { BoundedDatastore } from './bounded-datastore.ts';
+import { ConnectionGuard } from './connection-guard.ts';
 import { ContentDirectory } from './content-directory.ts';
 import { datastoreOwner } from './datastore-owner.ts';
 import { deadline, raceAbort } from './deadline.ts';
@@ -173,6 +174,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     timings,
     privateNetwork,
     standings,
+    gate,
   });
 }
 
@@ -190,6 +192,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
   readonly #shares: ServingShares;
   readonly #directory: ContentDirectory;
   readonly #keeper: PeerKeeper;
+  readonly #guard: ConnectionGuard;
   readonly #dht: KadDHT & SingleKadDHT;
   readonly #listeners = new Set<(event: PeerEvent) => void>();
   #state: 'new' | 'started' | 'stopped' = 'new';
@@ -207,6 +210,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
     timings: Timings;
     privateNetwork: boolean;
     standings: PeerStandings;
+    gate: InboundGate;
   }) {
     const { libp2p, log, network } = parts;
     this.#libp2p = libp2p;
@@ -232,6 +236,12 @@ export class Network implements Gossip, RequestResponse, Discovery {
       },
       { bootstrap: parts.bootstrap, maxPeers: parts.maxPeers, targetPeers: parts.targetPeers, timings: parts.timings },
     );
+    this.#guard = new ConnectionGuard(({ remotePeer }, reason) => {
+      log.warn({ peer: remotePeer.toString(), reason }, 'a connection was abused; ended');
+      // What a validator's machine does wrong is not held against what it has to say.
+      if (!this.standings.isKnown(remotePeer.toString() as PeerIdText)) parts.gate.shutOut(remotePeer);
+    });
+    libp2p.addEventListener('connection:open', (event) => this.#guard.guard(event.detail));
     libp2p.addEventListener('peer:connect', (event) => this.#emit('connected', event.detail));
     libp2p.addEventListener('peer:disconnect', (event) => this.#emit('disconnected', event.detail));
   }
@@ -250,6 +260,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       throw listenError(cause);
     }
     this.#gossip.start();
+    this.#guard.start();
     this.#keeper.start();
     this.#log.info({ peerId: this.peerId, multiaddrs: this.multiaddrs() }, 'network started');
   }
@@ -383,6 +394,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       await this.#keeper.stop();
       await this.#libp2p.stop();
     } finally {
+      this.#guard.stop();
       limit.clear();
     }
     this.#listeners.clear();
