@@ -4,7 +4,7 @@
  */
 import type { Connection, ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
 import { type AddressGroup, addressGroup } from './address-group.ts';
-import { BoundedMap } from './bounded-map.ts';
+import type { BanList } from './ban-list.ts';
 import type { PeerIdText } from './interface.ts';
 import type { PeerStandings } from './peer-standings.ts';
 
@@ -18,10 +18,6 @@ const MAX_CONNECTIONS_PER_PEER = 3;
 /** Part of all peers that strangers of one address may be. */
 const ADDRESS_PART = 1 / 4;
 
-/** A peer that abused its connection is not let in for so long, and how many such peers are remembered. */
-const SHUT_OUT_MS = 10 * 60_000;
-const MAX_SHUT_OUT = 4_096;
-
 interface Pending {
   readonly address: AddressGroup | undefined;
   readonly connection: MultiaddrConnection;
@@ -30,6 +26,8 @@ interface Pending {
 /** What the door looks at. */
 export interface InboundGateOptions {
   readonly standings: PeerStandings;
+  /** Who was cut off for what it did. */
+  readonly bans: BanList;
   readonly privateNetwork: boolean;
   readonly maxPeers: number;
 }
@@ -39,7 +37,6 @@ export class InboundGate implements ConnectionGater {
   readonly #options: InboundGateOptions;
   /** In order of arrival. */
   readonly #pending = new Map<MultiaddrConnection, Pending>();
-  readonly #shutOut = new BoundedMap<PeerIdText, number>(MAX_SHUT_OUT);
   #connections: () => readonly Connection[] = () => [];
 
   constructor(options: InboundGateOptions) {
@@ -56,14 +53,13 @@ export class InboundGate implements ConnectionGater {
     this.#connections = connections;
   }
 
-  /** Does not let a peer in for some minutes. */
-  shutOut(peerId: PeerId): void {
-    this.#shutOut.set(peerId.toString() as PeerIdText, performance.now() + SHUT_OUT_MS);
-  }
+  /** Nor do we dial whom we would not let in. */
+  denyDialPeer = (peer: PeerId): boolean => this.#options.bans.has(peer.toString());
 
-  /** Never refuses; where there are too many, the oldest of the same address or of all is ended. */
+  /** Refuses an address that is banned; where there are too many, the oldest of the same address or of all is ended. */
   denyInboundConnection = (connection: MultiaddrConnection): boolean => {
     const address = addressGroup(connection.remoteAddr, this.#options.privateNetwork);
+    if (address !== undefined && this.#options.bans.hasAddress(address)) return true;
     const same = address === undefined ? [] : [...this.#pending.values()].filter((other) => other.address === address);
     if (same.length >= MAX_PENDING_PER_ADDRESS) this.#end(same[0]);
     else if (this.#pending.size >= MAX_PENDING) this.#end(this.#pending.values().next().value);
@@ -72,11 +68,11 @@ export class InboundGate implements ConnectionGater {
     return false;
   };
 
-  /** Refuses a peer that is shut out or has its connections already, and a stranger whose address has its share. */
+  /** Refuses a peer that is banned or here already, and a stranger whose address has its share. */
   denyInboundEncryptedConnection = (peerId: PeerId, connection: MultiaddrConnection): boolean => {
-    const { standings, privateNetwork, maxPeers } = this.#options;
+    const { standings, bans, privateNetwork, maxPeers } = this.#options;
     const peer = peerId.toString() as PeerIdText;
-    if ((this.#shutOut.get(peer) ?? 0) > performance.now()) return true;
+    if (bans.has(peer)) return true;
     const open = this.#connections();
     if (open.filter((other) => other.remotePeer.equals(peerId)).length >= MAX_CONNECTIONS_PER_PEER) return true;
     const address = addressGroup(connection.remoteAddr, privateNetwork);

@@ -88,7 +88,7 @@ export class Cleanup {
       connectionMonitor: { enabled: false },
       services: {
         identify: identify({ protocolPrefix }),
-        pubsub: gossipsub({ allowPublishToZeroTopicPeers: true }),
+        pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictNoSign' }),
       },
     });
     this.add(async () => node.stop());

@@ -28,7 +28,7 @@ export interface JoinOrder {
 /** A ledger on which the round after the checkpoint's is open. */
 export function ledgerAfter(checkpoint: LedgerCheckpoint): ModelReplicaComponents['ledger'] {
   const round = { round: checkpoint.round + 1, phase: 'train', modelRoot: checkpoint.modelRoot };
-  const state = { checkpoint, round, roundsSinceCheckpoint: [], roundResult: () => undefined };
+  const state = { checkpoint, round, weightUpdates: [], roundResult: () => undefined };
   return { state, onBlock: () => () => {} } as unknown as ModelReplicaComponents['ledger'];
 }
 
