@@ -9,7 +9,7 @@ import type { Attack } from './attack.ts';
 import { ATTACKS, attackNamed, CONTROL, UnknownAttackError } from './attack-list.ts';
 import { type AttackResult, runAttack } from './run-attack.ts';
 
-const USAGE = `usage: npm run hostile -- [NAME...] [--seed S] [--seconds N] [--json] [--keep-going]
+const USAGE = `usage: npm run hostile -- [NAME...] [--seed S] [--seconds N] [--json]
        npm run hostile -- --list
 
   --seed S      what attackers do by chance, and who they are; default 1
@@ -35,46 +35,24 @@ function listing(): string {
   return ATTACKS.map(({ name, what, answers }) => `  ${name.padEnd(20)} ${what} (${answers})`).join('\n');
 }
 
-interface Verdicts {
-  readonly results: AttackResult[];
-  readonly controls: AttackResult[];
-}
-
-/** Runs attacks that share the way the validators are placed, one after the other; a fallen network is set up anew. */
-async function runTogether(
-  attacks: readonly Attack[],
-  apartMs: number,
-  { seed, seconds }: { seed: number; seconds: number },
-  verdicts: Verdicts,
-): Promise<void> {
-  let arena: Arena | undefined;
-  let control: AttackResult | undefined;
+/** Runs one attack in a network of its own: what an earlier one left behind would hide what this one takes. */
+async function runAlone(
+  attack: Attack,
+  options: { readonly seed: number; readonly seconds: number; readonly controlBlocksPerS: number | undefined },
+): Promise<AttackResult> {
   const say = (line: string) => console.error(line);
-  const show = (result: AttackResult) => {
-    const { lag_p99_ms: lag, rss_growth_mib: growth, blocks_per_s: blocks } = result;
+  say(`${attack.name}: ${attack.what}`);
+  const arena = await Arena.open({ seed: options.seed, apartMs: attack.apartMs ?? 0 });
+  try {
+    const result = await runAttack(arena, attack, { ...options, timed: true, say });
+    const { lag_p99_ms: lag, lag_own_p99_ms: own, rss_growth_mib: growth, blocks_per_s: blocks } = result;
     say(
-      `${result.name}: ${result.held ? 'held' : 'DOES NOT HOLD'}  lag ${lag} ms, memory +${growth} MiB, ${blocks} blocks/s`,
+      `  ${result.held ? 'held' : 'DOES NOT HOLD'}: lag ${lag} ms (${own} of its own doing), memory +${growth} MiB, ${blocks} blocks/s`,
     );
     for (const line of result.broken) say(`    ${line}`);
-  };
-  try {
-    for (const attack of attacks) {
-      if (arena === undefined || !arena.alive) {
-        await arena?.close();
-        say(`starting a network${apartMs > 0 ? ` of validators ${apartMs} ms apart` : ''}`);
-        arena = await Arena.open({ seed, apartMs });
-        control = await runAttack(arena, CONTROL, { seed, seconds, controlBlocksPerS: undefined, timed: true, say });
-        verdicts.controls.push(control);
-        show(control);
-      }
-      say(`${attack.name}: ${attack.what}`);
-      const controlBlocksPerS = control?.blocks_per_s ?? 0;
-      const result = await runAttack(arena, attack, { seed, seconds, controlBlocksPerS, timed: true, say });
-      verdicts.results.push(result);
-      show(result);
-    }
+    return result;
   } finally {
-    await arena?.close();
+    await arena.close();
   }
 }
 
@@ -96,20 +74,20 @@ async function main(): Promise<number> {
   const seed = whole(values.seed, 1, 'seed');
   const seconds = whole(values.seconds, 8, 'seconds');
   const chosen = positionals.length === 0 ? ATTACKS : positionals.map(attackNamed);
-  const verdicts: Verdicts = { results: [], controls: [] };
-  const near = chosen.filter(({ apartMs = 0 }) => apartMs === 0);
-  const far = chosen.filter(({ apartMs = 0 }) => apartMs > 0);
-  if (near.length > 0) await runTogether(near, 0, { seed, seconds }, verdicts);
-  for (const apartMs of new Set(far.map((attack) => attack.apartMs ?? 0))) {
-    await runTogether(
-      far.filter((attack) => attack.apartMs === apartMs),
-      apartMs,
-      { seed, seconds },
-      verdicts,
-    );
+  // One run without an attack for each way in which the validators are placed.
+  const controls = new Map<number, AttackResult>();
+  const attacks: AttackResult[] = [];
+  for (const attack of chosen) {
+    const { apartMs = 0 } = attack;
+    let control = controls.get(apartMs);
+    if (control === undefined) {
+      control = await runAlone({ ...CONTROL, apartMs }, { seed, seconds, controlBlocksPerS: undefined });
+      controls.set(apartMs, control);
+    }
+    attacks.push(await runAlone(attack, { seed, seconds, controlBlocksPerS: control.blocks_per_s ?? 0 }));
   }
-  const held = verdicts.results.every((result) => result.held);
-  const summary = { attacks: verdicts.results, held, control: verdicts.controls, seed, seconds };
+  const held = attacks.every((result) => result.held);
+  const summary = { attacks, held, control: [...controls.values()], seed, seconds };
   console.log(values.json === true ? JSON.stringify(summary) : `${held ? 'all attacks held' : 'NOT all attacks held'}`);
   return held ? 0 : 1;
 }

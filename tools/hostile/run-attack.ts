@@ -17,8 +17,9 @@ export const MAX_GROWTH_MIB = 64;
 export const MIN_SERVED = 0.95;
 /** Blocks in the time, as a share of those without an attack. */
 export const MIN_BLOCK_RATE = 0.5;
-/** A newcomer has a block and a blob by then. */
+/** A newcomer has a block and a blob by then; on a machine that is busy with tests, by the later time. */
 const NEWCOMER_MS = 20_000;
+const BUSY_NEWCOMER_MS = 60_000;
 /** An attack that has not ended this long after its time is over hangs. */
 const GRACE_MS = 90_000;
 
@@ -31,6 +32,8 @@ export interface AttackResult {
   readonly held: boolean;
   readonly lag_p99_ms: number | null;
   readonly rss_growth_mib: number | null;
+  /** The same, counting only what the victim's thread computed, and as Node counts turns; and the longest turn. */
+  readonly lag_own_p99_ms: number | null;
   readonly lag_turns_p99_ms: number | null;
   readonly lag_longest_ms: number | null;
   readonly blocks_per_s: number | null;
@@ -62,6 +65,7 @@ const round1 = (value: number) => (Number.isFinite(value) ? Math.round(value * 1
 /** Runs `attack`. Throws only when the arena itself fails. */
 export async function runAttack(arena: Arena, attack: Attack, options: RunOptions): Promise<AttackResult> {
   const { seed, seconds, say } = options;
+  const newcomerLimitMs = options.timed ? NEWCOMER_MS : BUSY_NEWCOMER_MS;
   const setup: AttackSetup = {
     attack: attack.name,
     seed,
@@ -111,7 +115,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
       attacker.child.once('exit', (code, signal) => claim(`the attacker ended early (${code ?? signal})`));
       setTimeout(() => claim('it hangs'), 1000 * seconds + GRACE_MS).unref();
     });
-    const newcomer = pause(300 * seconds).then(() => arena.honest.ask('newcomer', NEWCOMER_MS));
+    const newcomer = pause(300 * seconds).then(() => arena.honest.ask('newcomer', newcomerLimitMs));
     newcomer.catch(() => {});
     const own = await Promise.race([pressed.promise, gone]);
     if (!arena.alive) return fallen(attack, own);
@@ -126,7 +130,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
     if (!arena.alive) return fallen(attack, own);
     released.resolve();
     const growthMib = after.residentMib - before.residentMib;
-    const { p99Ms, turnsP99Ms, longestMs } = after.lag;
+    const { p99Ms, ownP99Ms, turnsP99Ms, longestMs } = after.lag;
     const claims: Claim[] = [
       ...own,
       {
@@ -140,7 +144,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
         found:
           'ms' in newcomerOutcome
             ? `after ${newcomerOutcome.ms.toFixed(0)} ms`
-            : `not within ${NEWCOMER_MS} ms: ${newcomerOutcome.code}`,
+            : `not within ${newcomerLimitMs} ms: ${newcomerOutcome.code}`,
       },
       {
         what: `${100 * MIN_SERVED} % of honest requests are served`,
@@ -155,7 +159,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
         {
           what: `lag of the event loop stays under ${MAX_LAG_MS} ms, 99 moments of 100`,
           holds: p99Ms < MAX_LAG_MS,
-          found: `${p99Ms.toFixed(1)} ms, longest turn ${longestMs.toFixed(0)} ms`,
+          found: `${p99Ms.toFixed(1)} ms, ${ownP99Ms.toFixed(1)} of its own doing, longest turn ${longestMs.toFixed(0)} ms`,
         },
         {
           what: `blocks come at no less than ${100 * MIN_BLOCK_RATE} % of the undisturbed rate`,
@@ -175,6 +179,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
       held: broken.length === 0,
       lag_p99_ms: round1(p99Ms),
       rss_growth_mib: round1(growthMib),
+      lag_own_p99_ms: round1(ownP99Ms),
       lag_turns_p99_ms: round1(turnsP99Ms),
       lag_longest_ms: round1(longestMs),
       blocks_per_s: Math.round(100 * blocksPerS) / 100,
@@ -204,6 +209,7 @@ function fallen(attack: Attack, own: readonly Claim[]): AttackResult {
     held: false,
     lag_p99_ms: null,
     rss_growth_mib: null,
+    lag_own_p99_ms: null,
     lag_turns_p99_ms: null,
     lag_longest_ms: null,
     blocks_per_s: null,

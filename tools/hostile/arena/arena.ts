@@ -23,6 +23,9 @@ import { type Offers, ProcessLine } from './process-line.ts';
 /** Time for a process to be ready: several load Node, libp2p and WebAssembly on a machine that is busy. */
 const READY_MS = 90_000;
 
+/** Pause between two honest transactions. */
+const TRANSACTION_MS = 400;
+
 /** Bytes of the blob that the victim holds: two chunks, so that it is not the special case of one. */
 const BLOB_BYTES = 1024 * 1024 + 300 * 1024;
 
@@ -146,7 +149,7 @@ export class Arena {
     ];
     const ports: readonly [number, number] = [await freePort(), await freePort()];
     const founders = accounts.map(({ account, sessionKey }) => ({ account, sessionKey, weight: 10n }));
-    const parameters = testParameters({ consensus: { emptyBlockIntervalMs: 300 } });
+    const parameters = testParameters({ consensus: { emptyBlockIntervalMs: 500 } });
     const drawn = { ...testGenesis(founders, parameters), timeMs: Date.now() };
     const genesis: Genesis = {
       ...drawn,
@@ -199,6 +202,8 @@ export class Arena {
     this.#honest = honest;
     this.#closers.push(() => honest.end());
     void this.#transactions();
+    // What is loaded and compiled at first use is no growth under attack.
+    await honest.line.ask('newcomer', READY_MS);
   }
 
   async #networkFile(name: string, bootstrap: readonly string[]): Promise<string> {
@@ -219,12 +224,12 @@ export class Arena {
     // founders has no quorum, so nothing comes of it.
     for (let epochMs = 60_001; !this.#stopped && this.alive; epochMs++) {
       try {
+        await new Promise((resolve) => setTimeout(resolve, TRANSACTION_MS));
         const { height } = await this.other.ask('look', { collect: false });
         const call = voteParameters({ economics: { epochMs } }, height + 1_000_000);
         this.transactionTimes.push(await this.other.ask('send', call));
       } catch (error) {
         this.transactionFailures.push((error as Error).message);
-        await new Promise((resolve) => setTimeout(resolve, 500));
       }
     }
   }

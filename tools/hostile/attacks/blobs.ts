@@ -105,7 +105,7 @@ export const lyingProviders: Attack = {
         return peer;
       }),
     );
-    // A second provider of the huge one: the one that gives its true manifest and no chunk.
+    await arena.ask('say', `${liars.length} liars are in place`);
     const fromMs = performance.now();
     const outcome = await arena.ask('fetch', { cid: otherCid, timeoutMs: 60_000 });
     const tookMs = performance.now() - fromMs;
