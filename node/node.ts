@@ -11,7 +11,7 @@ import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
 import { TransactionSender } from './blockchain/transaction-sender.ts';
-import { genesisHash, type NetworkFile, networkId, networkName } from './chain/genesis.ts';
+import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
 import { equivocatingGossip } from './consensus/adversary.ts';
 import type { TrustedPoint } from './consensus/light-client/trust.ts';
@@ -24,6 +24,8 @@ import type { Logger } from './log/logger.ts';
 import { TransactionRefusedError } from './mempool/errors.ts';
 import { createNetwork, type Network } from './network/network.ts';
 import { RoundHistory } from './round-history.ts';
+import { ThreadedVerifier } from './signature-checks/threaded-verifier.ts';
+import type { SignatureVerifier } from './signature-checks/verifier.ts';
 import { StateSyncServer } from './state-sync/protocol.ts';
 import { StateSync } from './state-sync/state-sync.ts';
 import { type Retention, Store } from './store/store.ts';
@@ -98,6 +100,7 @@ export class AliceNode {
   readonly announcer: Announcer;
   readonly consensus: ConsensusService;
   readonly sender: TransactionSender;
+  readonly #verifier: SignatureVerifier;
   readonly #api: ApiServer;
   readonly #rounds: RoundHistory;
   #roleStatus: () => RoleStatus = () => NO_ROLE;
@@ -109,14 +112,16 @@ export class AliceNode {
     blockchain: Blockchain;
     network: Network;
     blobStore: BlobStore;
+    verifier: SignatureVerifier;
   }) {
-    const { options, store, blockchain, network, blobStore } = parts;
+    const { options, store, blockchain, network, blobStore, verifier } = parts;
     const { identity, log, role } = options;
     this.options = options;
     this.store = store;
     this.blockchain = blockchain;
     this.network = network;
     this.blobStore = blobStore;
+    this.#verifier = verifier;
     this.blobs = new BlobExchange(network, blobStore, log.child('blobs'));
     this.announcer = new Announcer(network, log.child('announcer'));
     const { networkId } = blockchain;
@@ -197,8 +202,10 @@ export class AliceNode {
     await network.start();
     cleanup.defer(() => network.stop());
     await AliceNode.#syncState(options, store, network);
-    const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain') });
-    const node = new AliceNode({ options, store, blockchain, network, blobStore });
+    const verifier = new ThreadedVerifier(log.child('signatures'));
+    cleanup.defer(() => verifier.close());
+    const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain'), verifier });
+    const node = new AliceNode({ options, store, blockchain, network, blobStore, verifier });
     await new StateSyncServer(blockchain).serve(network);
     await node.blobs.start();
     cleanup.defer(() => node.blobs.stop());
@@ -222,11 +229,13 @@ export class AliceNode {
   }
 
   /** Fetches a recent state before the chain is loaded, where the operator trusts a block and the node is far behind. */
-  static async #syncState({ chain, networkFile, log }: NodeOptions, store: Store, network: Network): Promise<void> {
+  static async #syncState({ chain, log }: NodeOptions, store: Store, network: Network): Promise<void> {
     if (chain?.trust === undefined) return;
     const { trust, trustingPeriodMs } = chain;
-    const init = { trust, trustingPeriodMs, networkId: networkId(networkFile.genesis) };
-    const sync = new StateSync(init, { store, requests: network, discovery: network, log: log.child('state-sync') });
+    const sync = new StateSync(
+      { trust, trustingPeriodMs },
+      { store, requests: network, discovery: network, log: log.child('state-sync') },
+    );
     // Bounded by its own patience; a second interrupt ends the process as it does everywhere.
     await sync.run({ signal: new AbortController().signal });
   }
@@ -234,9 +243,9 @@ export class AliceNode {
   /** Takes transactions from gossip into the mempool; what is refused is not passed on. */
   #relayTransactions(): void {
     this.#unsubscribe.push(
-      this.network.subscribe('transactions', (data) => {
+      this.network.subscribe('transactions', async (data) => {
         try {
-          this.blockchain.submit(data);
+          await this.blockchain.submit(data, 'gossip');
         } catch (error) {
           if (error instanceof TransactionRefusedError) throw error.toGossip();
           throw error;
@@ -321,6 +330,7 @@ export class AliceNode {
     await this.consensus.stop();
     await this.blobs.stop();
     await this.network.stop();
+    await this.#verifier.close();
     await this.blobStore.close();
     this.store.close();
   }

@@ -16,6 +16,7 @@ import type { Call } from '../node/chain/transaction.ts';
 import { AliceNode, type NodeOptions } from '../node/node.ts';
 import { CorpusSource } from './replica/corpus-source.ts';
 import { ModelReplica } from './replica/model-replica.ts';
+import { RoundBlobs } from './replica/round-blobs.ts';
 
 export interface TrainingNodeOptions extends NodeOptions {
   /** How the model is run. */
@@ -46,17 +47,19 @@ export class TrainingNode {
   readonly node: AliceNode;
   readonly model: ModelClient;
   readonly replica: ModelReplica;
+  readonly roundBlobs: RoundBlobs;
   readonly corpus: CorpusSource;
   readonly preset: Preset;
   /** Largest submission that a well-behaved miner can make under the network's recipe. */
   readonly maxSubmissionBytes: number;
 
   private constructor(
-    parts: Pick<TrainingNode, 'node' | 'model' | 'replica' | 'corpus' | 'preset' | 'maxSubmissionBytes'>,
+    parts: Pick<TrainingNode, 'node' | 'model' | 'replica' | 'roundBlobs' | 'corpus' | 'preset' | 'maxSubmissionBytes'>,
   ) {
     this.node = parts.node;
     this.model = parts.model;
     this.replica = parts.replica;
+    this.roundBlobs = parts.roundBlobs;
     this.corpus = parts.corpus;
     this.preset = parts.preset;
     this.maxSubmissionBytes = parts.maxSubmissionBytes;
@@ -95,13 +98,15 @@ export class TrainingNode {
       presetHash: presetHash(preset),
       elements: parameterCount(preset),
     };
+    const roundBlobs = new RoundBlobs({ ledger: node.blockchain, store: node.blobStore, announcer: node.announcer });
+    cleanup.defer(() => roundBlobs.stop());
     const replica = new ModelReplica(
       { weights, maxSubmissionBytes },
       {
         genesis,
         ledger: node.blockchain,
         blobs: node.blobs,
-        announcer: node.announcer,
+        roundBlobs,
         model,
         log: options.log.child('replica'),
       },
@@ -109,27 +114,29 @@ export class TrainingNode {
     await replica.open(call);
     const corpus = new CorpusSource({ genesis, blobs: node.blobs, announcer: node.announcer });
     cleanup.move();
-    return new TrainingNode({ node, model, replica, corpus, preset, maxSubmissionBytes });
+    return new TrainingNode({ node, model, replica, roundBlobs, corpus, preset, maxSubmissionBytes });
   }
 
   /** What the duty of either role works with; it logs under `name`. */
   components({ networkFile, identity, log }: TrainingNodeOptions, name: string) {
-    const { node, replica, corpus, model } = this;
+    const { node, replica, roundBlobs, corpus, model } = this;
     return {
       genesis: networkFile.genesis,
       account: identity.account,
+      peerId: node.network.peerId,
       ledger: node.blockchain,
       replica,
       corpus,
       model,
       blobs: node.blobs,
-      announcer: node.announcer,
+      roundBlobs,
       send: (call: Call, options: { signal: AbortSignal }) => node.send(call, options),
       log: log.child(name),
     };
   }
 
   async stop(): Promise<void> {
+    this.roundBlobs.stop();
     await this.model.close();
     await this.node.stop();
   }

@@ -3,12 +3,28 @@
  * every machine, hashed into the block and decoded; executing them is `bench -- ledger`'s business, and left out.
  */
 import type { AccountId } from '../../node/chain/account.ts';
-import { type Block, blockId, type Commit, nextBeacon, transactionsRoot } from '../../node/chain/block.ts';
+import { beaconProofHash } from '../../node/chain/beacon.ts';
+import {
+  type Block,
+  blockId,
+  type Commit,
+  encodeBlock,
+  encodeCommit,
+  nextBeacon,
+  transactionsRoot,
+} from '../../node/chain/block.ts';
 import { evidenceRoot } from '../../node/chain/evidence.ts';
 import { domainHash, type Hash, hashBytes, ZERO_HASH } from '../../node/chain/hash.ts';
 import { decodeTransaction, transactionId } from '../../node/chain/transaction.ts';
 import { type ValidatorSet, validatorSetHash } from '../../node/chain/validator-set.ts';
-import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../../node/consensus/application.ts';
+import type {
+  Application,
+  BlockVerdict,
+  EncodedBlock,
+  EncodedBlocksQuery,
+  EvidenceStatus,
+  FinalizedBlock,
+} from '../../node/consensus/application.ts';
 
 const GENESIS = domainHash('bench/genesis');
 
@@ -76,6 +92,7 @@ export class BenchApplication implements Application {
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
+        beaconProofHash: beaconProofHash(beaconProof),
       },
       beaconProof,
       transactions,
@@ -111,8 +128,10 @@ export class BenchApplication implements Application {
     this.blocks.push({ block, commit });
   }
 
-  async finalized(height: number): Promise<FinalizedBlock | undefined> {
-    return this.blocks[height - 1];
+  encodedBlocks({ fromHeight, maxBlocks }: EncodedBlocksQuery): EncodedBlock[] {
+    return this.blocks
+      .slice(fromHeight - 1, fromHeight - 1 + maxBlocks)
+      .map(({ block, commit }) => ({ block: encodeBlock(block), commit: encodeCommit(commit) }));
   }
 
   /** Nobody contradicts itself here. */

@@ -14,6 +14,7 @@ import {
   transactionSignBytes,
 } from '../chain/transaction.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
+import { CALL_ERRORS } from '../ledger/errors.ts';
 import { CallRejectedError, callNode, type Endpoint } from './client.ts';
 
 /** How often a node is asked what became of a transaction: a fraction of a block. */
@@ -79,7 +80,12 @@ export async function sendThroughNode(
       const { height } = await callNode<ChainAnswer>(endpoint, 'chain', {}, { signal });
       if (height >= validUntil)
         throw new RemoteTransactionExpiredError(`${call.tag} was not included by height ${validUntil}: send it again`);
-      await submitAgain(endpoint, encoded, signal);
+      const refused = await submitAgain(endpoint, encoded, signal);
+      if (refused !== undefined && isFinal(refused)) {
+        // It may have got into a block between the two questions.
+        const again = await callNode<TransactionAnswer>(endpoint, 'transaction', { id }, { signal });
+        if (again.receipt === null) throw refused;
+      }
     }
     await pause(POLL_MS, undefined, { signal });
   }
@@ -115,15 +121,25 @@ async function submit(
   }
 }
 
-/** The node forgot it, or never passed it on: handed in anew. What it says to that shows in the next answer. */
+/**
+ * The node forgot it, or never passed it on: handed in anew. Returns the refusal where there is one; most say only that
+ * the next answer tells.
+ */
 async function submitAgain(
   endpoint: Pick<Endpoint, 'api'>,
   encoded: Uint8Array,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<CallRejectedError | undefined> {
   try {
     await callNode(endpoint, 'submit', { transaction: Buffer.from(encoded).toString('hex') }, { signal });
+    return undefined;
   } catch (error) {
     if (!(error instanceof CallRejectedError)) throw error;
+    return error;
   }
+}
+
+/** True when this transaction can be in no block: another one took its nonce, or it is free and the ledger refuses its call. */
+function isFinal({ code }: CallRejectedError): boolean {
+  return code === 'ERR_NONCE_TOO_LOW' || code in CALL_ERRORS;
 }

@@ -8,10 +8,19 @@ export abstract class BlobError extends Error {
   override readonly name: string = 'BlobError';
 }
 
-/** Bytes are no manifest, or not the one that the CID names. */
+/** Bytes are not what the CID names, or no manifest can be made of the parts given. */
 export class InvalidManifestError extends BlobError {
   static readonly code = 'ERR_INVALID_MANIFEST';
   readonly code = InvalidManifestError.code;
+}
+
+/**
+ * The bytes are those that the CID names, and no manifest: who made the CID made no blob. Nobody can deliver one, and who
+ * delivers the bytes does right.
+ */
+export class NotABlobError extends BlobError {
+  static readonly code = 'ERR_NOT_A_BLOB';
+  readonly code = NotABlobError.code;
 }
 
 /** The store does not have the blob, or not all of it. */

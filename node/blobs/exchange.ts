@@ -7,7 +7,7 @@ import { type Log, SILENT_LOG } from '../network/log.ts';
 import { BlobTooLargeError, FetchAbortedError } from './errors.ts';
 import { DEFAULT_MAX_BYTES, type FetchOptions } from './fetch-options.ts';
 import { LiarList } from './liar-list.ts';
-import { cidDigest, cidText } from './manifest.ts';
+import { cidText, contentId } from './manifest.ts';
 import type { BlobStore } from './store.ts';
 import { type SwarmComponents, SwarmDownload } from './swarm-download.ts';
 import {
@@ -83,13 +83,14 @@ export class BlobExchange {
   }
 
   /**
-   * The bytes of a blob: from the store, or else from whoever has it; then it is in the store as well. Looks for
-   * providers until the signal or `timeoutMs` ends it. Does not announce this peer: see {@link provide}.
+   * The bytes of a blob, by any spelling of its CID: from the store, or else from whoever has it; then it is in the store
+   * as well. Looks for providers until the signal or `timeoutMs` ends it. Does not announce this peer: see {@link provide}.
    *
    * Throws `ERR_FETCH_ABORTED`, `ERR_FETCH_TIMEOUT`, `ERR_BLOB_TOO_LARGE` (over `maxBytes`; known before any chunk is
-   * pulled), `ERR_BLOB_STORE_FULL`, `ERR_INVALID_CID`, and errors of the file system.
+   * pulled), `ERR_NOT_A_BLOB`, `ERR_BLOB_STORE_FULL`, `ERR_INVALID_CID`, and errors of the file system.
    */
-  async fetch(cid: string, options: FetchOptions = {}): Promise<Uint8Array> {
+  async fetch(spelling: string, options: FetchOptions = {}): Promise<Uint8Array> {
+    const cid = contentId(spelling);
     for (;;) {
       await this.download(cid, options);
       try {
@@ -103,9 +104,9 @@ export class BlobExchange {
   }
 
   /** Like {@link fetch}, without reading the bytes into memory: for blobs larger than memory. */
-  async download(cid: string, options: FetchOptions = {}): Promise<void> {
+  async download(spelling: string, options: FetchOptions = {}): Promise<void> {
     // Throws for text that is no CID before anything is asked of the network.
-    cidDigest(cid);
+    const cid = contentId(spelling);
     const { maxBytes = DEFAULT_MAX_BYTES } = options;
     const signal = joined(options.signal, this.#stopped.signal);
     for (;;) {
@@ -130,7 +131,8 @@ export class BlobExchange {
    * against its hash when it is read; one that the disk does not give is fetched again. Throws as {@link fetch}, and
    * `ERR_BLOB_CORRUPT` where the disk keeps failing.
    */
-  async *chunks(cid: string, options: FetchOptions = {}): AsyncGenerator<Uint8Array> {
+  async *chunks(spelling: string, options: FetchOptions = {}): AsyncGenerator<Uint8Array> {
+    const cid = contentId(spelling);
     await this.download(cid, options);
     let failures = 0;
     for (let index = 0; index < (this.store.manifest(cid)?.chunks.length ?? 0); ) {

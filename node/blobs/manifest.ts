@@ -11,7 +11,7 @@ import { Struct, u8, u32, u64 } from 'scale-ts';
 import { decodeStrict, hashCodec, Vector } from '../chain/codec.ts';
 import type { Hash } from '../chain/hash.ts';
 import { cidFromDigest, parseCid } from '../network/names.ts';
-import { InvalidManifestError } from './errors.ts';
+import { InvalidManifestError, NotABlobError } from './errors.ts';
 
 /** Bytes of a chunk: one request pulls one (DESIGN 4). */
 export const CHUNK_BYTES = 1024 * 1024;
@@ -56,16 +56,19 @@ export function makeManifest(size: number, chunks: readonly Hash[]): Manifest {
   return { cid: cidOf(encoded), size, chunks, encoded };
 }
 
-/** Reads the manifest that `cid` names. Throws {@link InvalidManifestError} when these bytes are not it. */
+/**
+ * Reads the manifest that `cid`, in any spelling, names. Throws {@link InvalidManifestError} when these are not the bytes
+ * that it names, {@link NotABlobError} when they are and make no manifest, InvalidCidError.
+ */
 export function readManifest(cid: string, encoded: Uint8Array): Manifest {
-  if (encoded.length > MAX_MANIFEST_BYTES) throw new InvalidManifestError(`a manifest of ${encoded.length} bytes`);
-  // The hash first: only bytes that the name vouches for are decoded.
-  if (cidOf(encoded) !== cid) throw new InvalidManifestError(`not the manifest of ${cid}`);
+  // The hash first: only bytes that the name vouches for are decoded. Digests, not texts, are compared.
+  const name = cidOf(encoded);
+  if (name !== contentId(cid)) throw new InvalidManifestError(`not the manifest of ${cid}`);
   let manifest: ReturnType<typeof manifestCodec.dec>;
   try {
     manifest = decodeStrict(manifestCodec, encoded, MAX_MANIFEST_BYTES, 'manifest');
   } catch (cause) {
-    throw new InvalidManifestError(`${cid} names no manifest`, { cause });
+    throw new NotABlobError(`${cid} names no manifest`, { cause });
   }
   const size = Number(manifest.size);
   if (
@@ -74,9 +77,9 @@ export function readManifest(cid: string, encoded: Uint8Array): Manifest {
     !Number.isSafeInteger(size) ||
     manifest.chunks.length !== Math.ceil(size / CHUNK_BYTES)
   ) {
-    throw new InvalidManifestError(`${cid}: a manifest that contradicts itself`);
+    throw new NotABlobError(`${cid}: a manifest that contradicts itself`);
   }
-  return { cid, size, chunks: manifest.chunks, encoded: encoded.slice() };
+  return { cid: name, size, chunks: manifest.chunks, encoded: encoded.slice() };
 }
 
 /** Bytes of the chunk with this index. */
@@ -97,6 +100,11 @@ function cidOf(encoded: Uint8Array): string {
 /** The 32-byte digest inside a blob's CID. Throws InvalidCidError. */
 export function cidDigest(cid: string): Uint8Array {
   return parseCid(cid).multihash.digest;
+}
+
+/** The canonical text of a blob's CID in any spelling: what the ledger and the store name it by. Throws InvalidCidError. */
+export function contentId(cid: string): string {
+  return cidText(cidDigest(cid));
 }
 
 /** CID text of a digest. */

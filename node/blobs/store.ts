@@ -258,6 +258,18 @@ export class BlobStore {
     for (const kind of ['blob', 'part', 'manifest'] as const) await rm(this.#path(cid, kind), { force: true });
   }
 
+  /**
+   * Makes a blob the first to go when room is needed, unless it is pinned or used again before. Kept over a restart as far
+   * as the disk allows; a failure to write it down costs nothing but the order.
+   */
+  evictFirst(cid: string): void {
+    const entry = this.#entries.get(cid);
+    if (entry === undefined) return;
+    entry.usedAtMs = 0;
+    entry.touchedAtMs = 0;
+    if (entry.complete) utimes(this.#path(cid, 'blob'), 0, 0).catch(() => {});
+  }
+
   /** Keeps blobs from eviction, by replacing the named set. Blobs may be pinned before they are here. */
   pin(cids: Iterable<string>, set: string = DEFAULT_PIN_SET): Promise<void> {
     return this.#pins.replace(set, cids);

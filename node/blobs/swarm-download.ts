@@ -112,7 +112,7 @@ export class SwarmDownload {
 
   /**
    * Resolves when the blob is complete in the store. Throws `ERR_FETCH_ABORTED`, `ERR_FETCH_TIMEOUT`,
-   * `ERR_BLOB_TOO_LARGE`, `ERR_BLOB_STORE_FULL`, and file system errors.
+   * `ERR_BLOB_TOO_LARGE`, `ERR_NOT_A_BLOB`, `ERR_BLOB_STORE_FULL`, and file system errors.
    */
   async run(): Promise<void> {
     const { signal, timeoutMs = NO_TIMEOUT_MS } = this.#options;
@@ -245,7 +245,7 @@ export class SwarmDownload {
       this.#log.debug({ cid: this.#cid, peer: provider.peer, code: error.code }, 'provider failed');
       this.#rest(provider);
     } else {
-      // Ours: the disk, the size limit. No provider can help.
+      // Ours (the disk, the size limit) or that of who made the CID (it names no blob). No provider can help.
       this.#finished.reject(error);
     }
   }

@@ -5,8 +5,8 @@
  * final writes what was computed before instead of computing it again.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { AccountId } from '../chain/account.ts';
-import { beaconMessage, genesisBeacon } from '../chain/beacon.ts';
+import { type AccountId, accountPublicKey } from '../chain/account.ts';
+import { beaconMessage, beaconProofHash, genesisBeacon } from '../chain/beacon.ts';
 import {
   type Block,
   blockId,
@@ -17,6 +17,7 @@ import {
   nextBeacon,
   transactionsRoot,
 } from '../chain/block.ts';
+import { bodyFault } from '../chain/block-body.ts';
 import {
   type EquivocationEvidence,
   encodeEvidence,
@@ -28,9 +29,16 @@ import { type Genesis, genesisHash, networkId } from '../chain/genesis.ts';
 import type { Hash } from '../chain/hash.ts';
 import { decodeTransaction, transactionId } from '../chain/transaction.ts';
 import { type ValidatorSet, validatorSetHash } from '../chain/validator-set.ts';
-import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../consensus/application.ts';
+import type {
+  Application,
+  BlockVerdict,
+  EncodedBlock,
+  EncodedBlocksQuery,
+  EvidenceStatus,
+  FinalizedBlock,
+} from '../consensus/application.ts';
 import type { LightBlock } from '../consensus/light-client/light-block.ts';
-import { verifyProof } from '../identity/signatures.ts';
+import { admissionOf } from '../ledger/admission.ts';
 import { InvalidBlockError } from '../ledger/errors.ts';
 import type { LedgerEvent } from '../ledger/events.ts';
 import {
@@ -40,11 +48,11 @@ import {
   type Receipt,
   type SignedTransaction,
 } from '../ledger/execute.ts';
-import { canPay, feeOf } from '../ledger/fees.ts';
-import { isActive } from '../ledger/registry.ts';
+import { feeOf } from '../ledger/fees.ts';
 import { type Holdings, LedgerState } from '../ledger/state.ts';
-import { type AccountClass, DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
+import { DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
+import { InlineVerifier, type SignatureVerifier, type Urgency } from '../signature-checks/verifier.ts';
 import { StoreDamagedError } from '../store/errors.ts';
 import type { EventCursor, StoredEvent } from '../store/event-log.ts';
 import type { Store, StoredReceipt } from '../store/store.ts';
@@ -59,8 +67,8 @@ const BLOCK_OVERHEAD_BYTES = 1024 + MAX_EVIDENCE_PER_BLOCK * MAX_EVIDENCE_BYTES;
 /** Executed blocks that wait to be made final: one per consensus round, and rounds beyond a few are rare. */
 const MAX_EXECUTED_BLOCKS = 8;
 
-/** Signature checks (2 ms each) between two turns of the event loop. */
-const CHECKS_PER_TURN = 4;
+/** Transactions of a block that are decoded between two turns of the event loop: 0.1 ms each. */
+const DECODED_PER_TURN = 64;
 
 /** Signatures remembered as valid: several times what a mempool holds. */
 const REMEMBERED_SIGNATURES = 32_768;
@@ -76,10 +84,12 @@ export interface ListenerLog {
   error(details: object, message: string): void;
 }
 
-/** What it works on. The blockchain does not close the store. */
+/** What it works on. The blockchain closes neither the store nor the verifier. */
 export interface BlockchainComponents {
   readonly store: Store;
   readonly log?: ListenerLog;
+  /** Checks signatures and beacon proofs. Default: on this thread, for tools and tests. */
+  readonly verifier?: SignatureVerifier;
 }
 
 /** A finalized block, as listeners get it. */
@@ -116,6 +126,7 @@ export class Blockchain implements Application {
   readonly networkId: Uint8Array;
   readonly #store: Store;
   readonly #mempool: Mempool;
+  readonly #verifier: SignatureVerifier;
   readonly #signatures: VerifiedSignatures;
   readonly #executed = new Map<Hash, ExecutedBlock>();
   readonly #workListeners = new Set<() => void>();
@@ -126,7 +137,7 @@ export class Blockchain implements Application {
   #knownSet: { readonly hash: Hash; readonly set: ValidatorSet } | undefined;
   #last: { readonly id: Hash; readonly header: Header } | undefined;
 
-  constructor(init: BlockchainInit, { store, log }: BlockchainComponents) {
+  constructor(init: BlockchainInit, { store, log, verifier }: BlockchainComponents) {
     this.genesis = init.genesis;
     this.genesisHash = genesisHash(init.genesis);
     this.networkId = networkId(init.genesis);
@@ -136,19 +147,22 @@ export class Blockchain implements Application {
     this.#state = state;
     this.#last = last === undefined ? undefined : { id: blockId(last), header: last };
     this.#history = new StateHistory(store, last?.height ?? 0, state);
-    this.#signatures = new VerifiedSignatures(this.networkId, REMEMBERED_SIGNATURES);
+    this.#verifier = verifier ?? new InlineVerifier();
+    this.#signatures = new VerifiedSignatures(this.networkId, REMEMBERED_SIGNATURES, this.#verifier);
     this.#mempool = new Mempool(
       { ...DEFAULT_MEMPOOL_LIMITS, ...init.mempool },
       {
         nonce: (account) => this.#state.account(account).nonce,
         height: () => this.height,
         parameters: () => this.#state.parameters,
-        classOf: (account) => this.#classOf(account),
-        canPay: (transaction, encoded) => {
-          const fee = feeOf(this.#state, transaction, this.#state.parameters, encoded.length);
-          return canPay(this.#state, transaction, fee, this.#state.timeMs);
+        isValidator: (account) => this.#state.nextValidators.some((validator) => validator.account === account),
+        fee: (transaction, encoded) => feeOf(this.#state, transaction, this.#state.parameters, encoded.length),
+        spendable: (account) => this.#state.holdings(account).balance,
+        admission: (transaction) => admissionOf(this.#state, transaction),
+        verify: async (transaction, encoded, urgency) => {
+          const [valid] = await this.#signatures.verify([{ transaction, encoded }], urgency);
+          return valid === true;
         },
-        verify: (transaction, encoded) => this.#signatures.verify(transaction, encoded),
       },
     );
   }
@@ -198,7 +212,7 @@ export class Blockchain implements Application {
     beaconProof: Uint8Array;
     evidence?: readonly EquivocationEvidence[];
   }): Promise<Block> {
-    const output = this.#beaconOutput(input.proposer, input.beaconProof);
+    const output = await this.#beaconOutput(input.proposer, input.beaconProof);
     if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
     const beacon = nextBeacon(this.beacon, output);
     const waiting = this.#mempool.select(MAX_BLOCK_BYTES - BLOCK_OVERHEAD_BYTES);
@@ -208,9 +222,10 @@ export class Blockchain implements Application {
     const included = new Set(executed.included);
     const transactions = waiting.filter((signed) => included.has(signed)).map(({ encoded }) => encoded);
     const evidence = executed.evidence.map(encodeEvidence);
-    const header = this.#header(execution, { transactions, evidence }, executed.state);
+    const body = { beaconProof: input.beaconProof, transactions, evidence };
+    const header = this.#header(execution, body, executed.state);
     this.#remember(blockId(header), executed);
-    return { header, beaconProof: input.beaconProof, transactions, evidence };
+    return { header, ...body };
   }
 
   async validate(block: Block, { decided = false }: { readonly decided?: boolean } = {}): Promise<BlockVerdict> {
@@ -249,8 +264,13 @@ export class Blockchain implements Application {
     return evidenceStatus(this.#state, evidence);
   }
 
+  /** A finalized block; undefined when it is not kept. */
   async finalized(height: number): Promise<FinalizedBlock | undefined> {
     return this.#store.block(height);
+  }
+
+  encodedBlocks(query: EncodedBlocksQuery): readonly EncodedBlock[] {
+    return this.#store.encodedBlocks(query);
   }
 
   /** The state after the block at a height, while the window of kept states holds it; 0 is genesis. */
@@ -296,11 +316,11 @@ export class Blockchain implements Application {
   }
 
   /**
-   * Takes a transaction in wire form, from a peer or from this node, and returns its id. Throws
-   * `TransactionRefusedError`, whose `toGossip()` is what a gossip validator throws.
+   * Takes a transaction in wire form and resolves with its id. `urgency`: whether it is this node's own or came from a peer.
+   * Throws `TransactionRefusedError`, whose `toGossip()` is what a gossip validator throws.
    */
-  submit(encoded: Uint8Array): Hash {
-    const waiting = this.#mempool.add(encoded);
+  async submit(encoded: Uint8Array, urgency: Urgency = 'own'): Promise<Hash> {
+    const waiting = await this.#mempool.add(encoded, urgency);
     this.#announceWork();
     return waiting.id;
   }
@@ -369,11 +389,6 @@ export class Blockchain implements Application {
     return state;
   }
 
-  #classOf(account: AccountId): AccountClass {
-    if (this.#state.nextValidators.some((validator) => validator.account === account)) return 2;
-    return isActive(this.#state, account) || this.#state.account(account).balance > 0n ? 1 : 0;
-  }
-
   #announceWork(): void {
     if (this.#workListeners.size === 0 || !this.hasWork()) return;
     for (const listener of [...this.#workListeners]) this.#call(listener);
@@ -388,14 +403,18 @@ export class Blockchain implements Application {
     }
   }
 
-  #beaconOutput(proposer: AccountId, proof: Uint8Array): Uint8Array | undefined {
-    return verifyProof(proposer, beaconMessage(this.networkId, this.height + 1, this.beacon), proof);
+  /** The proof's output when it is the proposer's for the next height. */
+  async #beaconOutput(proposer: AccountId, proof: Uint8Array): Promise<Uint8Array | undefined> {
+    const messages = [beaconMessage(this.networkId, this.height + 1, this.beacon)];
+    const publicKey = accountPublicKey(proposer);
+    const [valid] = await this.#verifier.verify([{ kind: 'proof', publicKey, messages, signature: proof }], 'block');
+    return valid === true ? vrfOutput(proof) : undefined;
   }
 
   /** Header of the next block with those contents. */
   #header(
     block: { readonly timeMs: bigint; readonly beacon: Hash; readonly proposer: AccountId },
-    { transactions, evidence }: Pick<Block, 'transactions' | 'evidence'>,
+    { beaconProof, transactions, evidence }: Omit<Block, 'header'>,
     after: LedgerState,
   ): Header {
     return {
@@ -412,6 +431,7 @@ export class Blockchain implements Application {
       modelRoot: after.modelRoot,
       trainingRound: after.round.round,
       beacon: block.beacon,
+      beaconProofHash: beaconProofHash(beaconProof),
     };
   }
 
@@ -421,18 +441,11 @@ export class Blockchain implements Application {
    */
   async #execute(block: Block, decided: boolean): Promise<ExecutedBlock> {
     const id = blockId(block.header);
-    // The header binds transactions and evidence by their roots, and the beacon binds the proof's output; the proof itself
-    // and the contents given here could still be others, so only a result for these very ones is taken.
+    // The id names one body; whether this is that one has to be seen before a result for the id is taken.
+    const fault = bodyFault(block);
+    if (fault !== undefined) throw new InvalidBlockError(`the body is not the one of the header: ${fault}`);
     const known = this.#executed.get(id);
-    const { transactionsRoot: root, evidenceRoot: evidenceHash } = block.header;
-    if (
-      known !== undefined &&
-      root === transactionsRoot(block.transactions) &&
-      evidenceHash === evidenceRoot(block.evidence)
-    ) {
-      const output = this.#beaconOutput(block.header.proposer, block.beaconProof);
-      if (output !== undefined) return known;
-    }
+    if (known !== undefined) return known;
     const base = this.#state;
     const { header } = block;
     if (encodeBlock(block).length > MAX_BLOCK_BYTES) throw new InvalidBlockError('the block is too large');
@@ -442,7 +455,7 @@ export class Blockchain implements Application {
     if (!base.nextValidators.some(({ account }) => account === header.proposer)) {
       throw new InvalidBlockError('the proposer is no validator');
     }
-    const output = this.#beaconOutput(header.proposer, block.beaconProof);
+    const output = await this.#beaconOutput(header.proposer, block.beaconProof);
     if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
     const evidence = readEvidence(block.evidence);
     proveEvidence(evidence, this.networkId, (height) => this.validators(height), decided);
@@ -459,21 +472,16 @@ export class Blockchain implements Application {
     return executed;
   }
 
-  /** Decodes transactions and checks their signatures, a few at a time. Throws {@link InvalidBlockError}. */
-  async #verified(encoded: readonly Uint8Array[]): Promise<SignedTransaction[]> {
-    const transactions: SignedTransaction[] = [];
-    let checks = 0;
-    for (const bytes of encoded) {
-      const signed = identify(bytes);
-      if (!this.#signatures.has(bytes)) {
-        if (!this.#signatures.verify(signed.transaction, bytes)) {
-          throw new InvalidBlockError(`transaction ${signed.id}: the signature does not verify`);
-        }
-        checks += 1;
-        if (checks % CHECKS_PER_TURN === 0) await nextTurn();
-      }
-      transactions.push(signed);
+  /** Decodes transactions and checks their signatures. Throws {@link InvalidBlockError}. */
+  async #verified(block: readonly Uint8Array[]): Promise<SignedTransaction[]> {
+    const transactions: (SignedTransaction & { readonly encoded: Uint8Array })[] = [];
+    for (const encoded of block) {
+      transactions.push({ ...identify(encoded), encoded });
+      if (transactions.length % DECODED_PER_TURN === 0) await nextTurn();
     }
+    const valid = await this.#signatures.verify(transactions, 'block');
+    const wrong = transactions.find((_, index) => valid[index] !== true);
+    if (wrong !== undefined) throw new InvalidBlockError(`transaction ${wrong.id}: the signature does not verify`);
     return transactions;
   }
 
@@ -496,6 +504,11 @@ function identify(encoded: Uint8Array): SignedTransaction {
   } catch (cause) {
     throw new InvalidBlockError('a transaction of the block does not decode', { cause });
   }
+}
+
+/** First part of a VRF result (`node/identity/sr25519.ts`). */
+function vrfOutput(proof: Uint8Array): Uint8Array {
+  return proof.slice(0, 32);
 }
 
 function differentField(header: Header, expected: Header): keyof Header | undefined {

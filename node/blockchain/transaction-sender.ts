@@ -13,6 +13,7 @@ import {
   transactionSignBytes,
 } from '../chain/transaction.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
+import { isDuty } from '../ledger/fees.ts';
 import { type RefusalCode, TransactionRefusedError } from '../mempool/errors.ts';
 import type { StoredReceipt } from '../store/store.ts';
 
@@ -33,8 +34,9 @@ export class TransactionExpiredError extends Error {
 export interface SenderChain {
   readonly height: number;
   readonly networkId: Uint8Array;
-  account(account: AccountId): { readonly nonce: number };
-  submit(encoded: Uint8Array): Hash;
+  /** `nonce` by the last block, and the first one that no waiting transaction has. */
+  account(account: AccountId): { readonly nonce: number; readonly nextNonce: number };
+  submit(encoded: Uint8Array): Promise<Hash>;
   isWaiting(id: Hash): boolean;
   receipt(id: Hash): StoredReceipt | undefined;
   onBlock(listener: () => void): () => void;
@@ -56,7 +58,13 @@ export interface SendOptions {
 }
 
 /** What the mempool says when there is no room at the moment. */
-const NO_ROOM: ReadonlySet<RefusalCode> = new Set(['ERR_ACCOUNT_QUEUE_FULL', 'ERR_MEMPOOL_FULL', 'ERR_NONCE_TOO_FAR']);
+const NO_ROOM: ReadonlySet<RefusalCode> = new Set([
+  'ERR_ACCOUNT_QUEUE_FULL',
+  'ERR_CALL_WAITING',
+  'ERR_MEMPOOL_FULL',
+  'ERR_MEMPOOL_BUSY',
+  'ERR_NONCE_TOO_FAR',
+]);
 
 /** See the file comment. One per account and process; calls may overlap and then keep their order of nonces. */
 export class TransactionSender {
@@ -75,8 +83,10 @@ export class TransactionSender {
 
   /**
    * Sends a call and resolves with its receipt once a finalized block holds it; `receipt.error` says whether the ledger
-   * refused it. Throws {@link TransactionExpiredError}, `TransactionRefusedError` for a transaction that can never be
-   * taken, or the signal's reason; after an abort the transaction may still be included.
+   * refused one that pays. Throws {@link TransactionExpiredError}; `TransactionRefusedError` for a transaction that can
+   * never be taken, or a free one whose call the ledger refuses, at once or by now (its round is over, say): it is in no
+   * block, and its nonce is free again; or the signal's reason. After an abort, and after a refusal of what waited, the
+   * transaction may still be included.
    */
   async send(call: Call, options: SendOptions = {}): Promise<StoredReceipt> {
     const { chain } = this.#components;
@@ -105,7 +115,8 @@ export class TransactionSender {
         if (chain.height >= validUntil) {
           throw new TransactionExpiredError(`${call.tag} was not included by height ${validUntil}`);
         }
-        if (!chain.isWaiting(id)) this.#submitAgain(encoded);
+        if (this.#isBehindGap(call, nonce.nonce)) return undefined;
+        if (!chain.isWaiting(id)) await this.#submitAgain(encoded);
         if (chain.height >= republishAt) {
           republishAt = chain.height + REPUBLISH_BLOCKS;
           // Signed anew: gossip passes equal bytes on only once, and signatures are randomized. The id stays the same.
@@ -132,7 +143,7 @@ export class TransactionSender {
       const { encoded, id } = this.#build(call, nonce, validUntil);
       this.#taken.add(nonce);
       try {
-        chain.submit(encoded);
+        await chain.submit(encoded);
         return { nonce, encoded, id };
       } catch (error) {
         if (error instanceof TransactionRefusedError && error.code === 'ERR_DUPLICATE') return { nonce, encoded, id };
@@ -159,12 +170,22 @@ export class TransactionSender {
     attempt().catch(() => {});
   }
 
-  #submitAgain(encoded: Uint8Array): void {
+  /**
+   * True when a nonce before that one became free, so that nothing after it can be included. Only a duty is numbered anew:
+   * it cannot be done twice, while something that pays could then be in two blocks, under both of its numbers.
+   */
+  #isBehindGap(call: Call, nonce: number): boolean {
+    const { nextNonce } = this.#components.chain.account(this.account);
+    return isDuty(call.tag) && nextNonce < nonce && !this.#taken.has(nextNonce);
+  }
+
+  /** Throws `TransactionRefusedError` when the ledger refuses the call by now. */
+  async #submitAgain(encoded: Uint8Array): Promise<void> {
     try {
-      this.#components.chain.submit(encoded);
+      await this.#components.chain.submit(encoded);
     } catch (error) {
       // No room now, or overtaken: the next block tells.
-      if (!(error instanceof TransactionRefusedError)) throw error;
+      if (!(error instanceof TransactionRefusedError) || error.isOfCall) throw error;
     }
   }
 

@@ -18,6 +18,15 @@ export function beaconMessage(networkId: Uint8Array, height: number, previousBea
   return Buffer.concat([DOMAIN, networkId, u32.enc(height), hashBytes(previousBeacon)]);
 }
 
+/**
+ * Hash of a whole beacon proof, as a header carries it. A VRF proof may be right in many encodings and wrong in all
+ * others, and telling them apart costs milliseconds; bound by the header it is told apart by a hash, and a proof that is
+ * wrong is its proposer's own.
+ */
+export function beaconProofHash(beaconProof: Uint8Array): Hash {
+  return domainHash('alice/beacon-proof-hash/1', beaconProof);
+}
+
 /** The beacon before the first block: the parent's beacon of height 1. */
 export function genesisBeacon(genesisHash: Hash): Hash {
   return domainHash('alice/genesis-beacon/1', hashBytes(genesisHash));

@@ -34,6 +34,8 @@ const headerCodec = Struct({
   trainingRound: u32,
   /** `sha256(parent's beacon || VRF output)`. */
   beacon: hashCodec,
+  /** See `beaconProofHash` in beacon.ts: the beacon binds the output of the proof, this binds its every byte. */
+  beaconProofHash: hashCodec,
 });
 /** What validators sign, by its hash. */
 export type Header = CodecType<typeof headerCodec>;
@@ -49,7 +51,10 @@ const blockCodec = Struct({
 });
 export type Block = CodecType<typeof blockCodec>;
 
-/** Identity of a block: the hash of its header. */
+/**
+ * Identity of a block: the hash of its header. With the roots in the header it names every byte of the body as well, so
+ * that one id has one body: see block-body.ts.
+ */
 export function blockId(header: Header): Hash {
   return domainHash('alice/header/1', headerCodec.enc(header));
 }

@@ -73,9 +73,20 @@ export function commitSubmission(round: number, commitment: Hash): Call {
   return { tag: 'commitSubmission', value: { round, commitment } };
 }
 
-/** Opens a submission's commitment. `salt`: 32 bytes. */
-export function revealSubmission(round: number, cid: string, sizeBytes: number, salt: Uint8Array): Call {
-  return { tag: 'revealSubmission', value: { round, cid, sizeBytes, salt } };
+/** What opens a submission's commitment. */
+export interface Reveal {
+  /** Canonical text of the blob's CID. */
+  readonly cid: string;
+  readonly sizeBytes: number;
+  /** 32 bytes. */
+  readonly salt: Uint8Array;
+  /** libp2p id of the peer that has the blob, as text: a hint, which needs not be right. */
+  readonly provider: string;
+}
+
+/** Opens a submission's commitment. */
+export function revealSubmission(round: number, { cid, sizeBytes, salt, provider }: Reveal): Call {
+  return { tag: 'revealSubmission', value: { round, cid, sizeBytes, salt, provider } };
 }
 
 /** Binds a validator's scores; `commitment` is `scoresCommitment`. */

@@ -3,7 +3,7 @@
  */
 import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128 } from 'scale-ts';
 import type { AccountId } from './account.ts';
-import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
+import { accountCodec, DecodeError, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
 
 /** A transaction never takes more bytes than this; larger ones are refused before they are decoded. */
@@ -19,16 +19,18 @@ export type Verdict = CodecType<typeof verdictCodec>;
 
 const scoreCodec = Struct({ miner: accountCodec, verdict: verdictCodec });
 
-/** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
-export const callCodec = Enum({
+const callArguments = {
   /** Moves ALICE. Amounts in units. */
   transfer: Struct({ to: accountCodec, amount: u128 }),
   /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
   registerMiner: Struct({ device: str }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
   commitSubmission: Struct({ round: u32, commitment: hashCodec }),
-  /** Opens the commitment: the blob's CID (text form), its size in bytes, and the salt. */
-  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32) }),
+  /**
+   * Opens the commitment: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
+   * (canonical text), which is where others look first.
+   */
+  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32), provider: str }),
   /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
   commitScores: Struct({ round: u32, commitment: hashCodec }),
   /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */
@@ -51,7 +53,10 @@ export const callCodec = Enum({
   unjail: _void,
   /** A validator's vote for changing parameters at a height: canonical JSON of the sections and values that change. */
   voteParameters: Struct({ change: str, height: u32 }),
-});
+};
+
+/** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
+export const callCodec = Enum(callArguments);
 export type Call = CodecType<typeof callCodec>;
 
 /** Everything that the signature covers, besides the network. `nonce` counts the account's transactions from 0. */
@@ -86,8 +91,47 @@ export function encodeTransaction(transaction: Transaction): Uint8Array {
   return transactionCodec.enc(transaction);
 }
 
-/** Reads a transaction; throws DecodeError for anything but the canonical encoding. Does not check the signature. */
+/** Where the number of the call stands: after version, signer, nonce, last height and tip. */
+const CALL_NUMBER_AT = 1 + 32 + 4 + 4 + 2;
+
+/** Bytes of a transaction that are not its call's arguments: what comes before, the call's number, the signature. */
+const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
+
+/**
+ * Most bytes of each call's arguments, so that nobody carries a load under a call that has no use for it. Texts: a device
+ * 64, a content id 128, a peer id 128, a parameter change 4,096 bytes.
+ */
+const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
+  transfer: 48,
+  registerMiner: 2 + 64,
+  commitSubmission: 36,
+  revealSubmission: 4 + 2 + 128 + 4 + 32 + 2 + 128,
+  commitScores: 36,
+  revealScores: MAX_TRANSACTION_BYTES - ENVELOPE_BYTES,
+  attestModel: 4 + 32 + 2 + 128,
+  approve: 48,
+  transferFrom: 80,
+  bond: 16,
+  unbond: 16,
+  withdraw: 0,
+  certifySessionKey: 96,
+  unjail: 0,
+  voteParameters: 2 + 4096 + 4,
+};
+
+/** The same by the number of the call. */
+const MAX_BYTES_BY_NUMBER = Object.keys(callArguments).map(
+  (tag) => ENVELOPE_BYTES + MAX_ARGUMENT_BYTES[tag as Call['tag']],
+);
+
+/**
+ * Reads a transaction; throws DecodeError for anything but the canonical encoding, and, before it is looked at, for one
+ * that is larger than its call may be. Does not check the signature.
+ */
 export function decodeTransaction(bytes: Uint8Array): Transaction {
+  const largest = MAX_BYTES_BY_NUMBER[bytes[CALL_NUMBER_AT] ?? 0] ?? ENVELOPE_BYTES;
+  if (bytes.length > largest)
+    throw new DecodeError(`transaction: ${bytes.length} bytes, its call has at most ${largest}`);
   return decodeStrict(transactionCodec, bytes, MAX_TRANSACTION_BYTES, 'transaction');
 }
 

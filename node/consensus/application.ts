@@ -14,6 +14,20 @@ export interface FinalizedBlock {
   readonly commit: Commit;
 }
 
+/** The same as it is stored and sent. */
+export interface EncodedBlock {
+  readonly block: Uint8Array;
+  readonly commit: Uint8Array;
+}
+
+/** Bounds of what is read of the chain at once. */
+export interface EncodedBlocksQuery {
+  readonly fromHeight: number;
+  /** No block follows once so many bytes are there; the first is given whatever it has. */
+  readonly maxBytes: number;
+  readonly maxBlocks: number;
+}
+
 /** Verdict on a proposed block. The reason is for logs and tests. */
 export type BlockVerdict = { readonly valid: true } | { readonly valid: false; readonly reason: string };
 
@@ -56,8 +70,11 @@ export interface Application {
   commit(block: Block, commit: Commit): Promise<void>;
   /** Where evidence stands by the last finalized state; its signatures are not looked at. */
   evidenceStatus(evidence: EquivocationEvidence): EvidenceStatus;
-  /** A finalized block, for peers that are behind. */
-  finalized(height: number): Promise<FinalizedBlock | undefined>;
+  /**
+   * Finalized blocks in order, for peers that are behind, as they are stored: nothing is decoded. Ends before the first
+   * that is not kept.
+   */
+  encodedBlocks(query: EncodedBlocksQuery): readonly EncodedBlock[];
   /** True when a proposer has something to put into a block before the empty-block interval is over. */
   hasWork(): boolean;
   /** Calls back whenever `hasWork()` may have become true. Returns a function that unsubscribes. */

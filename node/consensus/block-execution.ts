@@ -5,15 +5,15 @@
 import { beaconMessage } from '../chain/beacon.ts';
 import { type Block, blockId, encodeBlock, MAX_BLOCK_BYTES } from '../chain/block.ts';
 import type { EquivocationEvidence } from '../chain/evidence.ts';
-import { domainHash, type Hash } from '../chain/hash.ts';
+import type { Hash } from '../chain/hash.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
 import type { Application, BlockVerdict, FinalizedBlock } from './application.ts';
 import type { Clock } from './clock.ts';
 import type { EncodedBlock } from './height-blocks.ts';
 import { Lane } from './lane.ts';
 
-/** Verdicts remembered within a height. */
-const MAX_VERDICTS = 64;
+/** Valid blocks remembered within a height; more are executed again when they are asked about again. */
+const MAX_VALID = 64;
 
 /** Thrown when the application builds a block that no message can carry. */
 export class OversizedBlockError extends Error {
@@ -28,7 +28,8 @@ export class BlockExecution {
   readonly #clock: Clock;
   readonly #networkId: Uint8Array;
   readonly #lane = new Lane();
-  readonly #verdicts = new Map<Hash, boolean>();
+  /** Blocks of this height that were found valid, by id. */
+  readonly #valid = new Set<Hash>();
   #height = 0;
   #beaconProof: Uint8Array | undefined;
 
@@ -41,7 +42,7 @@ export class BlockExecution {
   /** Begins a height; 0 when there is none any more. */
   enterHeight(height: number): void {
     this.#height = height;
-    this.#verdicts.clear();
+    this.#valid.clear();
     this.#beaconProof = undefined;
   }
 
@@ -51,16 +52,16 @@ export class BlockExecution {
   }
 
   /**
-   * Executes a block of `height`, once for each distinct body. `decided`: a quorum has signed it. Undefined when the
-   * height is over.
+   * Executes a block of `height`, once for each id: its body must be the one that its header names (`bodyFault`).
+   * `decided`: a quorum has signed it. Undefined when the height is over.
    */
-  verdict(height: number, block: Block, encoded: Uint8Array, decided = false): Promise<BlockVerdict | undefined> {
-    const body = domainHash('alice/block-body/1', encoded);
+  verdict(height: number, block: Block, decided = false): Promise<BlockVerdict | undefined> {
+    const id = blockId(block.header);
     return this.#lane.run(async () => {
       if (height !== this.#height) return undefined;
-      if (this.#verdicts.get(body) === true) return { valid: true };
+      if (this.#valid.has(id)) return { valid: true };
       const verdict = await this.#application.validate(block, { decided });
-      if (height === this.#height && this.#verdicts.size < MAX_VERDICTS) this.#verdicts.set(body, verdict.valid);
+      if (verdict.valid && height === this.#height && this.#valid.size < MAX_VALID) this.#valid.add(id);
       return verdict;
     });
   }

@@ -5,7 +5,8 @@
  * one that does not answer is passed over for a moment.
  */
 import { Bytes, Struct, u32 } from 'scale-ts';
-import { blockId, decodeBlock, decodeCommit, encodeBlock, encodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
+import { blockId, decodeBlock, decodeCommit, MAX_BLOCK_BYTES } from '../chain/block.ts';
+import { bodyFault } from '../chain/block-body.ts';
 import { DecodeError, decodeStrict, Vector } from '../chain/codec.ts';
 import type { PeerIdText, ProtocolLimits, RequestResponse } from '../network/interface.ts';
 import type { Application, FinalizedBlock } from './application.ts';
@@ -65,24 +66,15 @@ export class PrunedBlocksError extends Error {
 
 /** Answers a request for blocks from `fromHeight` on. Throws DecodeError and {@link PrunedBlocksError}. */
 export async function answerBlockSync(
-  application: Pick<Application, 'finalized' | 'height'>,
+  application: Pick<Application, 'encodedBlocks' | 'height'>,
   bytes: Uint8Array,
 ): Promise<Uint8Array> {
   const { fromHeight } = decodeStrict(requestCodec, bytes, BLOCK_SYNC_LIMITS.maxRequestBytes, 'block request');
-  const batch: { block: Uint8Array; commit: Uint8Array }[] = [];
-  let size = 0;
-  for (let height = fromHeight; height <= application.height && batch.length < MAX_BLOCKS_PER_ANSWER; height++) {
-    const finalized = await application.finalized(height);
-    if (finalized === undefined) {
-      if (batch.length === 0) throw new PrunedBlocksError(`block ${height} is not kept here`);
-      break;
-    }
-    const encoded = { block: encodeBlock(finalized.block), commit: encodeCommit(finalized.commit) };
-    batch.push(encoded);
-    size += encoded.block.length + encoded.commit.length;
-    if (size >= BATCH_BYTES) break;
-  }
-  return responseCodec.enc(batch);
+  const query = { fromHeight, maxBytes: BATCH_BYTES, maxBlocks: MAX_BLOCKS_PER_ANSWER };
+  const batch = application.encodedBlocks(query);
+  if (batch.length === 0 && fromHeight <= application.height)
+    throw new PrunedBlocksError(`block ${fromHeight} is not kept here`);
+  return responseCodec.enc([...batch]);
 }
 
 interface Batch {
@@ -104,7 +96,7 @@ interface PeerRecord {
 const NEW_PEER: PeerRecord = { height: 0, lies: 0, droppedUntilMs: 0, silences: 0, pausedUntilMs: 0 };
 
 export interface BlockSyncComponents {
-  readonly application: Application;
+  readonly application: Pick<Application, 'height' | 'validators'>;
   readonly engine: Pick<Engine, 'applyFinalized'>;
   readonly requests: RequestResponse;
   readonly clock: Clock;
@@ -281,7 +273,7 @@ export class BlockSync {
     }
   }
 
-  /** Verifies and executes one block. Throws LyingPeerError when the commit proves nothing. */
+  /** Verifies and executes one block. Throws LyingPeerError when the commit proves nothing, or not this body. */
   async #apply(finalized: FinalizedBlock): Promise<void> {
     const { application, engine, networkId, verify } = this.#components;
     const { header } = finalized.block;
@@ -302,11 +294,13 @@ export class BlockSync {
     } catch (error) {
       throw new LyingPeerError((error as Error).message, { cause: error });
     }
+    const fault = bodyFault(finalized.block);
+    if (fault !== undefined) throw new LyingPeerError(`block ${header.height} has not the ${fault} of its header`);
     try {
       await engine.applyFinalized(finalized);
     } catch (error) {
       if (!(error instanceof BlockRefusedError)) throw error;
-      // Another peer may have the right body. If all are refused, it is this node that differs, and the log says so.
+      // The peer said what a quorum says: it is this node that differs, and the log says so. Others are asked all the same.
       this.#components.logger.error(
         { height: header.height, reason: error.message },
         'block sync: a block was refused',

@@ -48,7 +48,7 @@ export class BlockWork {
     const timely = block.header.timeMs <= BigInt(Math.floor(clock.nowMs()) + clockDriftMs);
     this.#validating.add(key);
     void execution
-      .verdict(height, block, proposal.block)
+      .verdict(height, block)
       .then((verdict) => {
         if (verdict === undefined || height !== this.#components.height()) return;
         const { valid } = verdict;

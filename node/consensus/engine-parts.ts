@@ -43,8 +43,8 @@ export interface EngineEvents {
 }
 
 /**
- * Thrown when the application refuses a block whose header a quorum signed: its body is not the one that belongs to the
- * header, or this node's state has gone astray.
+ * Thrown when the application refuses a block that a quorum signed: this node's state has gone astray, or more than a
+ * third of the power is not honest.
  */
 export class BlockRefusedError extends Error {
   static readonly code = 'ERR_BLOCK_REFUSED';

@@ -11,7 +11,6 @@ import {
   type Block,
   type Commit,
   decodeBlock,
-  encodeBlock,
   encodeVote,
   type Proposal,
   VOTE_TYPES,
@@ -166,14 +165,14 @@ export class Engine {
   }
 
   /**
-   * Makes a block of a peer final. The commit must have been verified. Resolves with `false` when the block is not for
-   * the height that is being decided (any more). Throws {@link BlockRefusedError}.
+   * Makes a block of a peer final. The commit must have been verified, and that the body is the header's. Resolves with
+   * `false` when the block is not for the height that is being decided (any more). Throws {@link BlockRefusedError}.
    */
   applyFinalized(finalized: FinalizedBlock): Promise<boolean> {
     return this.#main.run(async () => {
       const { height } = finalized.block.header;
       if (!this.#running || height !== this.#height) return false;
-      const verdict = await this.#execution.verdict(height, finalized.block, encodeBlock(finalized.block), true);
+      const verdict = await this.#execution.verdict(height, finalized.block, true);
       if (verdict === undefined) return false;
       if (!verdict.valid) throw new BlockRefusedError(`block ${height} has a quorum, but: ${verdict.reason}`);
       await this.#commit(finalized);

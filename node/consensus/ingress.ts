@@ -16,6 +16,7 @@ import {
   type Vote,
   voteSignBytes,
 } from '../chain/block.ts';
+import { bodyFault } from '../chain/block-body.ts';
 import { DecodeError } from '../chain/codec.ts';
 import { type EquivocationEvidence, equivocationEvidence } from '../chain/evidence.ts';
 import { Ignore, type PeerIdText, Reject } from '../network/interface.ts';
@@ -155,7 +156,12 @@ export class Ingress {
     engine.submitProposal(proposal, this.#blockOf(proposal));
   }
 
-  /** The block of a proposal, as far as it can be checked without executing it. */
+  /**
+   * The block of a proposal, as far as it can be checked without executing it. What the proposer signed binds the header,
+   * and the header each byte of the body: a body of another header is made up by who delivered it (each honest peer looks
+   * before it passes a proposal on), and the true one is still wanted, from anyone. So whatever is wrong with a block that
+   * comes through here is its proposer's own fault.
+   */
   #blockOf(proposal: Proposal): Block {
     const { engine, networkId } = this.#components;
     const { height, round, validRound, blockId: id } = proposal.body;
@@ -163,6 +169,8 @@ export class Ingress {
     if (blockId(block.header) !== id) throw new Reject('block-id');
     if (block.header.height !== height) throw new Reject('block-height');
     if (Buffer.compare(block.header.network, networkId) !== 0) throw new Reject('block-network');
+    const fault = bodyFault(block);
+    if (fault !== undefined) throw new Reject('block-body', `not the ${fault} of its header`);
     // A new block is its proposer's own; one that comes again keeps the proposer of an earlier round.
     const last = validRound === NO_ROUND ? round : validRound;
     const first = validRound === NO_ROUND ? round : 0;

@@ -1,28 +1,29 @@
 /**
  * Signing and verifying: sr25519 for accounts (and the VRF of the beacon), ed25519 for session keys.
  *
- * Consensus votes use ed25519 because it verifies about twenty times faster than sr25519 in WebAssembly.
+ * Consensus votes use ed25519 because it verifies several times faster than sr25519 in WebAssembly, and in native code.
  * sr25519 signatures are randomized: never compare them as bytes.
  */
 import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
-import {
-  cryptoWaitReady,
-  sr25519PairFromSeed,
-  sr25519Sign,
-  sr25519Verify,
-  sr25519VrfSign,
-  sr25519VrfVerify,
-} from '@polkadot/util-crypto';
 import { type AccountId, accountFromPublicKey, accountPublicKey } from '../chain/account.ts';
 import { hashFromBytes } from '../chain/hash.ts';
 import { ED25519_SPKI_PREFIX } from '../chain/session-signature.ts';
 import type { SessionKey } from '../chain/validator-set.ts';
+import {
+  proveSr25519,
+  type Sr25519Pair,
+  signSr25519,
+  sr25519Pair,
+  sr25519Ready,
+  verifySr25519,
+  verifyVrf,
+} from './sr25519.ts';
 
 export { verifySession } from '../chain/session-signature.ts';
 
 /** Resolves when the sr25519 WebAssembly is ready. Await it once before any function of this file. */
 export async function signaturesReady(): Promise<void> {
-  await cryptoWaitReady();
+  await sr25519Ready();
 }
 
 /** An sr25519 account that can sign. The secret never leaves the object. */
@@ -41,45 +42,28 @@ export interface SessionSigner {
   sign(message: Uint8Array): Uint8Array;
 }
 
-const NO_CONTEXT = new Uint8Array(0);
-
 /** Account signer of a 32-byte secret seed. */
 export function accountSigner(seed: Uint8Array): AccountSigner {
-  return accountSignerOfPair(sr25519PairFromSeed(seed));
+  return accountSignerOfPair(sr25519Pair(seed));
 }
 
-/** Account signer of an sr25519 key pair: 32-byte public key, 64-byte expanded secret key. */
-export function accountSignerOfPair(pair: {
-  readonly publicKey: Uint8Array;
-  readonly secretKey: Uint8Array;
-}): AccountSigner {
+/** Account signer of an sr25519 key pair. */
+export function accountSignerOfPair(pair: Sr25519Pair): AccountSigner {
   return {
     account: accountFromPublicKey(pair.publicKey),
-    sign: (message) => sr25519Sign(message, pair),
-    prove: (message) => sr25519VrfSign(message, pair, NO_CONTEXT, NO_CONTEXT),
+    sign: (message) => signSr25519(pair, message),
+    prove: (message) => proveSr25519(pair, message),
   };
 }
 
 /** True when `signature` is the account's over `message`. Never throws. */
 export function verifyAccount(account: AccountId, message: Uint8Array, signature: Uint8Array): boolean {
-  try {
-    return signature.length === 64 && sr25519Verify(message, signature, accountPublicKey(account));
-  } catch {
-    // The WebAssembly throws on bytes that are no signature or no curve point: such a signature does not verify.
-    return false;
-  }
+  return verifySr25519(accountPublicKey(account), message, signature);
 }
 
 /** The VRF output when `proof` (96 bytes) is the account's over `message`, else undefined. Never throws. */
 export function verifyProof(account: AccountId, message: Uint8Array, proof: Uint8Array): Uint8Array | undefined {
-  try {
-    if (proof.length !== 96) return undefined;
-    return sr25519VrfVerify(message, proof, accountPublicKey(account), NO_CONTEXT, NO_CONTEXT)
-      ? proof.slice(0, 32)
-      : undefined;
-  } catch {
-    return undefined;
-  }
+  return verifyVrf(accountPublicKey(account), message, proof) ? proof.slice(0, 32) : undefined;
 }
 
 /** DER prefix of an ed25519 secret key (RFC 8410): what precedes the 32 raw bytes. */

@@ -17,7 +17,8 @@ export const CALL_ERRORS = {
   ERR_NOT_COMMITTED: 'the account has not committed in this round',
   ERR_ALREADY_REVEALED: 'the account has already revealed in this round',
   ERR_COMMITMENT_MISMATCH: 'what was revealed is not what was committed',
-  ERR_INVALID_CID: 'the content id is no CID text of 8 to 128 letters and digits',
+  ERR_INVALID_CID: 'the content id is no CIDv1 (raw, sha2-256) in lower-case base32: bafkrei...',
+  ERR_INVALID_PROVIDER: 'the provider is no libp2p peer id of an ed25519 key: 12D3KooW...',
   ERR_INVALID_SIZE: 'the size of the blob is zero',
   ERR_NOT_VALIDATOR: 'the account is no validator',
   ERR_SCORES_MISMATCH: 'the scores are not exactly one per revealed submission, in ascending order of account',
@@ -65,6 +66,7 @@ export const INCLUSION_ERRORS = {
   ERR_NONCE_GAP: 'earlier nonces of the account are missing',
   ERR_ACCOUNT_LIMIT: 'the account has its share of this block already',
   ERR_CANNOT_PAY_FEE: 'the account has less than the fee',
+  ERR_FREE_CALL_LIMIT: 'a block holds one free call of this kind of an account',
 } as const;
 
 /** Code of a transaction that no block may hold now. */

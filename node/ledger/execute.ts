@@ -12,6 +12,7 @@ import { approve, transferFrom } from './allowances.ts';
 import { bond, unbond, withdraw } from './bonding.ts';
 import { Draft, need } from './draft.ts';
 import {
+  CALL_ERRORS,
   type CallErrorCode,
   CallRefusedError,
   INCLUSION_ERRORS,
@@ -19,7 +20,7 @@ import {
   InvalidBlockError,
 } from './errors.ts';
 import type { LedgerEvent } from './events.ts';
-import { canPay, feeOf, payFee } from './fees.ts';
+import { canPay, feeOf, isOncePerBlock, payFee } from './fees.ts';
 import { assertConservation } from './holdings.ts';
 import { unjail } from './jail.ts';
 import { commitEvidence, EVIDENCE_ERRORS, evidenceError } from './offences.ts';
@@ -53,6 +54,9 @@ export interface BlockInput {
   /** Evidence that the block commits. The caller verified it, or the block is final. */
   readonly evidence?: readonly EquivocationEvidence[];
 }
+
+/** What a call may know of its block. */
+type CallMoment = Pick<BlockInput, 'height' | 'timeMs'>;
 
 /** What became of one transaction. `error` is undefined when it did what it asked for. */
 export interface Receipt {
@@ -97,7 +101,21 @@ export function inclusionError(
 export interface BuiltBlock extends ExecutedBlock {
   /** The offered transactions and evidence that a block may hold, in order. */
   readonly included: readonly SignedTransaction[];
+  /** The offered transactions that it may not hold, in order. */
+  readonly unfit: readonly UnfitTransaction[];
   readonly evidence: readonly EquivocationEvidence[];
+}
+
+/** A transaction that no block may hold now, and why: a free call also when the ledger refuses it. */
+export interface UnfitTransaction {
+  readonly id: Hash;
+  readonly code: InclusionErrorCode | CallErrorCode;
+}
+
+function whyUnfit(code: InclusionErrorCode | CallErrorCode): string {
+  return code in INCLUSION_ERRORS
+    ? INCLUSION_ERRORS[code as InclusionErrorCode]
+    : `it is free and would fail: ${CALL_ERRORS[code as CallErrorCode]}`;
 }
 
 /**
@@ -133,7 +151,9 @@ function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: s
     events.push(...commitEvidence(draft, item, input.height, parameters));
   }
   const included: SignedTransaction[] = [];
+  const left: UnfitTransaction[] = [];
   const counts = new Map<AccountId, number>();
+  const onceDone = new Set<string>();
   for (const signed of input.transactions) {
     const { id, transaction } = signed;
     const { signer, nonce, call } = transaction.body;
@@ -141,19 +161,33 @@ function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: s
     const at = { height: input.height, nonce: readAccount(draft, signer).nonce, included: before };
     // By the state before the block: the first mint does not make those pay who came before it.
     const fee = feeOf(state, transaction, parameters);
-    const refused =
+    const once = fee === 0n && isOncePerBlock(call.tag) ? `${signer} ${call.tag}` : undefined;
+    const attempt = new Draft(draft);
+    const happened: LedgerEvent[] = [];
+    let error: CallErrorCode | undefined;
+    let refused: InclusionErrorCode | CallErrorCode | undefined =
       inclusionError(transaction, at, parameters) ??
-      (canPay(draft, transaction, fee, input.timeMs) ? undefined : 'ERR_CANNOT_PAY_FEE');
+      (canPay(draft, transaction, fee, input.timeMs) ? undefined : 'ERR_CANNOT_PAY_FEE') ??
+      (once !== undefined && onceDone.has(once) ? 'ERR_FREE_CALL_LIMIT' : undefined);
+    if (refused === undefined) {
+      happened.push(...releaseVested(attempt, signer, input.timeMs));
+      advanceNonce(attempt, signer);
+      happened.push(...payFee(attempt, transaction, fee, parameters.economics.feeBurnPpm));
+      error = tryCall(attempt, transaction, input, parameters, happened);
+      // What is free has to do what it asks for: a refused one would fill blocks at nobody's cost.
+      if (fee === 0n) refused = error;
+    }
     if (refused !== undefined) {
-      unfit(`transaction ${id}`, INCLUSION_ERRORS[refused]);
+      left.push({ id, code: refused });
+      unfit(`transaction ${id}`, whyUnfit(refused));
       continue;
     }
+    draft.merge(attempt);
+    if (once !== undefined) onceDone.add(once);
     counts.set(signer, before + 1);
     included.push(signed);
-    events.push(...releaseVested(draft, signer, input.timeMs));
-    advanceNonce(draft, signer);
-    events.push(...payFee(draft, transaction, fee, parameters.economics.feeBurnPpm));
-    receipts.push({ id, signer, nonce, call: call.tag, error: tryCall(draft, transaction, input, parameters, events) });
+    events.push(...happened);
+    receipts.push({ id, signer, nonce, call: call.tag, error });
   }
   events.push(...advanceRound(draft, input, parameters));
   events.push(...advanceValidators(draft, input, parameters));
@@ -162,7 +196,8 @@ function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: s
   assertConservation(state, draft);
   const changes = draft.changes();
   for (const [key, value] of changes) if (sameBytes(state.tree.get(key), value)) changes.delete(key);
-  return { state: new LedgerState(state.tree.with(changes)), receipts, events, changes, included, evidence };
+  const after = new LedgerState(state.tree.with(changes));
+  return { state: after, receipts, events, changes, included, unfit: left, evidence };
 }
 
 /** Checks a block's place and size. Throws {@link InvalidBlockError}. */
@@ -189,11 +224,23 @@ function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolea
   return a === undefined || b === undefined ? a === b : Buffer.compare(a, b) === 0;
 }
 
+/**
+ * What the ledger would say to a transaction's call in the next block if it were the only one there; undefined: it would
+ * do what it asks for. Nonce, fee and signature are not looked at.
+ */
+export function callError(state: LedgerState, transaction: Transaction): CallErrorCode | undefined {
+  const { chain, parameters } = state;
+  const next = { height: chain.height + 1, timeMs: chain.timeMs + 1n };
+  const draft = new Draft(state);
+  releaseVested(draft, transaction.body.signer, next.timeMs);
+  return tryCall(draft, transaction, next, parameters, []);
+}
+
 /** Carries out a call in a draft of its own, so that a refused one leaves nothing behind. */
 function tryCall(
   draft: Draft,
   transaction: Transaction,
-  input: BlockInput,
+  input: CallMoment,
   parameters: Parameters,
   events: LedgerEvent[],
 ): CallErrorCode | undefined {
@@ -212,7 +259,7 @@ function tryCall(
 function carryOut(
   draft: Draft,
   transaction: Transaction,
-  input: BlockInput,
+  input: CallMoment,
   parameters: Parameters,
 ): readonly LedgerEvent[] {
   const { signer, call } = transaction.body;

@@ -3,9 +3,13 @@
  *
  * - Nothing while there is no ALICE: nobody could pay.
  * - Nothing for the duties of training (registering, committing, revealing, attesting): a newcomer has to be able to earn
- *   its first ALICE. What bounds them is `transactionsPerAccountPerBlock` and the phases of a round.
+ *   its first ALICE.
  * - Else `baseFee + feePerByte * bytes` of the encoded transaction, taken before the call is carried out and kept
  *   whether or not it succeeds. A transaction whose signer cannot pay is in no block.
+ *
+ * A transaction that costs nothing is in a block only when its call succeeds: a block with one that is refused is invalid.
+ * So nobody fills blocks, or uses up nonces, for nothing; what bounds the successful ones is who may make them and how
+ * often (`admission.ts`).
  *
  * `feeBurnPpm` of a fee, rounded down, is burned; the rest goes to the infrastructure pot.
  */
@@ -29,6 +33,18 @@ const DUTIES: ReadonlySet<Call['tag']> = new Set<Call['tag']>([
 /** True for the calls of training, which cost nothing. */
 export function isDuty(call: Call['tag']): boolean {
   return DUTIES.has(call);
+}
+
+/** Calls that could succeed again and again in one block, and whose making is free to those who may. */
+const ONCE_PER_BLOCK: ReadonlySet<Call['tag']> = new Set<Call['tag']>([
+  ...DUTIES,
+  'voteParameters',
+  'certifySessionKey',
+]);
+
+/** True for the calls of which an account has at most one in a block while they are free. */
+export function isOncePerBlock(call: Call['tag']): boolean {
+  return ONCE_PER_BLOCK.has(call);
 }
 
 /** Fee of a transaction in a block on that state, in units. `sizeBytes`: of its encoding, where it is known already. */

@@ -63,7 +63,8 @@ const submissionCodec = Struct({
   commitment: hashCodec,
   /** Position among the commits of the round: of two equal blobs, the later commit is the copy. */
   order: u32,
-  reveal: Option(Struct({ cid: str, sizeBytes: u32 })),
+  /** `provider`: the peer that its author names as having the blob; a hint. */
+  reveal: Option(Struct({ cid: str, sizeBytes: u32, provider: str })),
 });
 /** A submission of the open round. */
 export type SubmissionRecord = Readonly<CodecType<typeof submissionCodec>>;
@@ -125,8 +126,11 @@ const resultCodec = Struct({
   submissions: Vector(
     Struct({
       account: accountCodec,
+      /** Empty where nothing was revealed, as is `provider`. */
       cid: str,
       sizeBytes: u32,
+      /** The peer that the author named as having the blob. */
+      provider: str,
       score: Option(i64),
       accepted: enhanceCodec(
         u8,

@@ -4,8 +4,10 @@
  * `round-clock.ts` moves a round from phase to phase at the end of a block; `settlement.ts` turns scores into results.
  */
 import type { AccountId } from '../chain/account.ts';
+import { isContentId } from '../chain/content-id.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
+import { isPeerIdText } from '../chain/peer-id.ts';
 import { type Call, scoresCommitment, submissionCommitment, taskNonce } from '../chain/transaction.ts';
 import type { Draft, StateReader } from './draft.ts';
 import { need } from './draft.ts';
@@ -68,7 +70,8 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
   const submission = submissions.find(({ account }) => account === signer);
   if (submission === undefined) throw new CallRefusedError('ERR_NOT_COMMITTED');
   if (submission.reveal !== undefined) throw new CallRefusedError('ERR_ALREADY_REVEALED');
-  if (!isCidText(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
+  if (!isContentId(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
+  if (!isPeerIdText(call.provider)) throw new CallRefusedError('ERR_INVALID_PROVIDER');
   if (call.sizeBytes === 0) throw new CallRefusedError('ERR_INVALID_SIZE');
   const commitment = submissionCommitment({
     cid: call.cid,
@@ -78,16 +81,12 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
     salt: call.salt,
   });
   if (commitment !== submission.commitment) throw new CallRefusedError('ERR_COMMITMENT_MISMATCH');
-  const revealed: SubmissionRecord = { ...submission, reveal: { cid: call.cid, sizeBytes: call.sizeBytes } };
+  const { cid, sizeBytes, provider } = call;
+  const revealed: SubmissionRecord = { ...submission, reveal: { cid, sizeBytes, provider } };
   draft.set(
     SUBMISSIONS,
     submissions.map((other) => (other === submission ? revealed : other)),
   );
-}
-
-/** True for text that can be a CID: base-encoded, without white space or separators. What it names is not looked at. */
-export function isCidText(text: string): boolean {
-  return /^[0-9A-Za-z]{8,128}$/.test(text);
 }
 
 /** Submissions of the open round that were revealed, ascending by account: what validators score. */
@@ -146,7 +145,7 @@ export function attestModel(
   const round = openRound(draft, call.round, 'aggregate');
   if (isCheckpointDue(draft, round.round, parameters)) {
     if (call.checkpoint === '') throw new CallRefusedError('ERR_CHECKPOINT_MISSING');
-    if (!isCidText(call.checkpoint)) throw new CallRefusedError('ERR_INVALID_CID');
+    if (!isContentId(call.checkpoint)) throw new CallRefusedError('ERR_INVALID_CID');
   } else if (call.checkpoint !== '') {
     throw new CallRefusedError('ERR_CHECKPOINT_NOT_DUE');
   }

@@ -112,6 +112,7 @@ export function settleSubmissions(
       account: submission.account,
       cid: submission.reveal?.cid ?? '',
       sizeBytes: submission.reveal?.sizeBytes ?? 0,
+      provider: submission.reveal?.provider ?? '',
       score,
       accepted: reason === 'accepted',
       reason,

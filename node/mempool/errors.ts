@@ -1,22 +1,26 @@
 /**
  * Why the mempool does not take a transaction, and what that says about the peer who sent it.
  */
-import { INCLUSION_ERRORS, type InclusionErrorCode } from '../ledger/errors.ts';
+import { CALL_ERRORS, INCLUSION_ERRORS } from '../ledger/errors.ts';
 import { Ignore, Reject } from '../network/interface.ts';
 
 const REFUSALS = {
   ...INCLUSION_ERRORS,
+  // What is free is taken only when the ledger would do it.
+  ...CALL_ERRORS,
   ERR_MALFORMED: 'not the canonical encoding of a transaction',
   ERR_BAD_SIGNATURE: 'the signature is not the signer’s over this transaction on this network',
   ERR_DUPLICATE: 'the transaction is waiting already',
   ERR_NONCE_TAKEN: 'another transaction of the account with this nonce is waiting',
   ERR_NONCE_TOO_FAR: 'the nonce is too far ahead of the account’s next one',
   ERR_ACCOUNT_QUEUE_FULL: 'too many transactions of the account are waiting',
+  ERR_CALL_WAITING: 'a call of this kind of the account is waiting for the same round',
   ERR_MEMPOOL_FULL: 'too many transactions are waiting',
+  ERR_MEMPOOL_BUSY: 'too many transactions wait to be checked',
 } as const;
 
 /** Code of a refused transaction. */
-export type RefusalCode = InclusionErrorCode | keyof typeof REFUSALS;
+export type RefusalCode = keyof typeof REFUSALS;
 
 /** Refusals that an honest peer never causes: the sender made or passed on something forged or malformed. */
 const BLAMED: ReadonlySet<RefusalCode> = new Set(['ERR_MALFORMED', 'ERR_BAD_SIGNATURE', 'ERR_TIP_NOT_SUPPORTED']);
@@ -28,6 +32,11 @@ export class TransactionRefusedError extends Error {
   constructor(code: RefusalCode, options?: ErrorOptions) {
     super(REFUSALS[code], options);
     this.code = code;
+  }
+
+  /** True when the ledger refuses what the call asks for: another nonce or more room would not help. */
+  get isOfCall(): boolean {
+    return this.code in CALL_ERRORS;
   }
 
   /** True when the sender is to blame; otherwise it may just be late, early, or unlucky. */

@@ -1,48 +1,50 @@
 /**
- * Transactions that wait for a block. Bounded in bytes, in number, and per account.
+ * Transactions that wait for a block. Bounded in number and bytes, by lane and by account.
  *
- * Each account has one line, ordered by nonce; gaps wait. When the pool is full, a transaction of a higher class pushes
- * out the newest of the lowest class, so that accounts made up for the purpose cannot keep validators and miners out
- * while fees are zero.
+ * Each account has one line, ordered by nonce; gaps wait. Each transaction is in a lane (`lanes.ts`) with a share of its
+ * own, so that no kind of sender shuts out another. What is free is taken only of those whom the ledger lets
+ * (`ledger/admission.ts`), at most one of an account, a kind and a round. What pays is taken as far as its signer has the
+ * fees of all that wait; when its lane is full, the longest line gives way to shorter ones. Of registrations, those with
+ * least work give way.
  */
 import type { AccountId } from '../chain/account.ts';
 import { DecodeError } from '../chain/codec.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { decodeTransaction, type Transaction, transactionId } from '../chain/transaction.ts';
+import { type Admission, waitingKey } from '../ledger/admission.ts';
 import { inclusionError, type SignedTransaction } from '../ledger/execute.ts';
+import { type Urgency, VerifierBusyError } from '../signature-checks/verifier.ts';
 import { TransactionRefusedError } from './errors.ts';
+import { DEFAULT_LANES, LANE_ORDER, type Lane, type LaneLimits, laneOf } from './lanes.ts';
+import { LineLengths } from './line-lengths.ts';
 
 /** Bounds of a mempool. */
 export interface MempoolLimits {
-  readonly maxTransactions: number;
-  readonly maxBytes: number;
   /** Most waiting transactions of one account, and so how far its nonces may run ahead. */
   readonly maxPerAccount: number;
+  readonly lanes: Readonly<Record<Lane, LaneLimits>>;
 }
 
 /** Room for several full blocks; an account may queue a few blocks' worth. */
-export const DEFAULT_MEMPOOL_LIMITS: MempoolLimits = {
-  maxTransactions: 8192,
-  maxBytes: 16 * 1024 * 1024,
-  maxPerAccount: 64,
-};
+export const DEFAULT_MEMPOOL_LIMITS: MempoolLimits = { maxPerAccount: 64, lanes: DEFAULT_LANES };
 
-/** Importance of an account when there is not room for all: larger goes first. */
-export type AccountClass = 0 | 1 | 2;
-
-/** What the mempool looks at. */
+/** What the mempool looks at, all of it by the last block. */
 export interface MempoolComponents {
-  /** Next nonce of an account by the last block. */
+  /** Next nonce of an account. */
   nonce(account: AccountId): number;
   /** Height of the last block. */
   height(): number;
   parameters(): Parameters;
-  classOf(account: AccountId): AccountClass;
-  /** True when the signer has the fee by the last block, whatever else of its waits. */
-  canPay(transaction: Transaction, encoded: Uint8Array): boolean;
-  /** True when the signature is valid. */
-  verify(transaction: Transaction, encoded: Uint8Array): boolean;
+  isValidator(account: AccountId): boolean;
+  /** What the transaction costs, in units; 0 for what is free. */
+  fee(transaction: Transaction, encoded: Uint8Array): bigint;
+  /** Units that the account can pay fees with. */
+  spendable(account: AccountId): bigint;
+  /** Whether a free call may wait. */
+  admission(transaction: Transaction): Admission;
+  /** True when the signature is valid. May take a while; throws {@link VerifierBusyError} when too many wait. */
+  verify(transaction: Transaction, encoded: Uint8Array, urgency: Urgency): Promise<boolean>;
 }
 
 /** A waiting transaction. */
@@ -50,8 +52,38 @@ export interface WaitingTransaction extends SignedTransaction {
   readonly encoded: Uint8Array;
   /** Order of arrival. */
   readonly arrival: number;
-  readonly class: AccountClass;
+  readonly lane: Lane;
+  /** In units. */
+  readonly fee: bigint;
+  /** False while it is early: then no block is made for it. */
+  readonly due: boolean;
 }
+
+/** A decoded transaction that the pool may take. */
+interface Candidate extends SignedTransaction {
+  readonly encoded: Uint8Array;
+}
+
+/** Where it would wait, and what has to go for it. */
+interface Place extends Pick<WaitingTransaction, 'lane' | 'fee' | 'due'> {
+  /** The same call of its account under a later nonce. */
+  readonly replaces: WaitingTransaction | undefined;
+  readonly pushedOut: readonly WaitingTransaction[];
+}
+
+/** Throws {@link TransactionRefusedError}. */
+function decodeCandidate(encoded: Uint8Array): Candidate {
+  try {
+    const transaction = decodeTransaction(encoded);
+    return { id: transactionId(transaction), transaction, encoded };
+  } catch (cause) {
+    if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
+    throw cause;
+  }
+}
+
+/** Most transactions that one that comes pushes out: what is large must not cost more than it is worth. */
+const MAX_PUSHED_OUT = 32;
 
 /** The pool. */
 export class Mempool {
@@ -59,14 +91,22 @@ export class Mempool {
   readonly #components: MempoolComponents;
   readonly #lines = new Map<AccountId, Map<number, WaitingTransaction>>();
   readonly #byId = new Map<Hash, WaitingTransaction>();
-  /** Ids by class, in order of arrival. */
-  readonly #classes: readonly [Set<Hash>, Set<Hash>, Set<Hash>] = [new Set(), new Set(), new Set()];
+  /** Waiting calls of which an account makes one, by `waitingKey`. */
+  readonly #byKey = new Map<string, WaitingTransaction>();
+  readonly #lanes: Readonly<Record<Lane, { readonly waiting: Set<WaitingTransaction>; bytes: number }>> = {
+    validator: { waiting: new Set(), bytes: 0 },
+    miner: { waiting: new Set(), bytes: 0 },
+    registration: { waiting: new Set(), bytes: 0 },
+    paying: { waiting: new Set(), bytes: 0 },
+  };
+  readonly #payingLines: LineLengths;
   #bytes = 0;
   #arrivals = 0;
 
   constructor(limits: MempoolLimits, components: MempoolComponents) {
     this.#limits = limits;
     this.#components = components;
+    this.#payingLines = new LineLengths(limits.maxPerAccount);
   }
 
   /** Number of waiting transactions. */
@@ -79,13 +119,20 @@ export class Mempool {
     return this.#bytes;
   }
 
+  /** Number of waiting transactions of a lane. */
+  sizeOf(lane: Lane): number {
+    return this.#lanes[lane].waiting.size;
+  }
+
   has(id: Hash): boolean {
     return this.#byId.has(id);
   }
 
-  /** True when some account's next transaction waits. */
+  /** True when some account's next transaction waits and is due. */
   hasReady(): boolean {
-    for (const [account, line] of this.#lines) if (line.has(this.#components.nonce(account))) return true;
+    for (const [account, line] of this.#lines) {
+      if (line.get(this.#components.nonce(account))?.due === true) return true;
+    }
     return false;
   }
 
@@ -97,17 +144,27 @@ export class Mempool {
     return nonce;
   }
 
-  /** Takes a transaction in wire form. Throws {@link TransactionRefusedError}. */
-  add(encoded: Uint8Array): WaitingTransaction {
-    let transaction: Transaction;
-    try {
-      transaction = decodeTransaction(encoded);
-    } catch (cause) {
-      if (cause instanceof DecodeError) throw new TransactionRefusedError('ERR_MALFORMED', { cause });
-      throw cause;
-    }
-    const { signer, nonce } = transaction.body;
-    const id = transactionId(transaction);
+  /**
+   * Takes a transaction in wire form, which is not to change meanwhile. Throws {@link TransactionRefusedError}. Checks go by
+   * cost: size and form, then state, then the signature, which is checked elsewhere; as the chain and the pool may move
+   * meanwhile, state is looked at again.
+   */
+  async add(encoded: Uint8Array, urgency: Urgency = 'own'): Promise<WaitingTransaction> {
+    const candidate = decodeCandidate(encoded);
+    this.#admit(candidate);
+    if (!(await this.#hasSignature(candidate, urgency))) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
+    const { replaces, pushedOut, ...place } = this.#admit(candidate);
+    if (replaces !== undefined) this.#remove(replaces);
+    for (const other of pushedOut) this.#remove(other);
+    const copy = new Uint8Array(encoded);
+    const waiting: WaitingTransaction = { ...candidate, ...place, encoded: copy, arrival: this.#arrivals++ };
+    this.#insert(waiting);
+    return waiting;
+  }
+
+  /** Checks all but the signature, and that there is room or something less important to push out. Changes nothing. */
+  #admit({ id, transaction, encoded }: Candidate): Place {
+    const { signer, nonce, call } = transaction.body;
     if (this.#byId.has(id)) throw new TransactionRefusedError('ERR_DUPLICATE');
     const accountNonce = this.#components.nonce(signer);
     // Everything but the account's turn: the nonce may be ahead here.
@@ -115,36 +172,42 @@ export class Mempool {
     const refused = inclusionError(transaction, at, this.#components.parameters());
     if (refused !== undefined && refused !== 'ERR_NONCE_GAP') throw new TransactionRefusedError(refused);
     if (nonce >= accountNonce + this.#limits.maxPerAccount) throw new TransactionRefusedError('ERR_NONCE_TOO_FAR');
-    if (!this.#components.canPay(transaction, encoded)) throw new TransactionRefusedError('ERR_CANNOT_PAY_FEE');
     const line = this.#lines.get(signer);
     if (line?.has(nonce) === true) throw new TransactionRefusedError('ERR_NONCE_TAKEN');
-    if (line !== undefined && line.size >= this.#limits.maxPerAccount) {
+    const fee = this.#components.fee(transaction, encoded);
+    const key = fee === 0n ? waitingKey(signer, call) : undefined;
+    const replaces = key === undefined ? undefined : this.#byKey.get(key);
+    // An earlier nonce that became free again is filled with what waits behind it.
+    if (replaces !== undefined && nonce > replaces.transaction.body.nonce)
+      throw new TransactionRefusedError('ERR_CALL_WAITING');
+    if (line !== undefined && line.size >= this.#limits.maxPerAccount && replaces === undefined) {
       throw new TransactionRefusedError('ERR_ACCOUNT_QUEUE_FULL');
     }
-    const accountClass = this.#components.classOf(signer);
-    if (!this.#fits(encoded.length) && this.#lowestClass() >= accountClass) {
-      throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+    let due = true;
+    if (fee === 0n) {
+      const admission = this.#components.admission(transaction);
+      if (admission !== 'now' && admission !== 'later') throw new TransactionRefusedError(admission);
+      due = admission === 'now';
+    } else if (this.#components.spendable(signer) < fee + feesOf(line)) {
+      throw new TransactionRefusedError('ERR_CANNOT_PAY_FEE');
     }
-    // Last, because it is the only check that costs anything.
-    if (!this.#components.verify(transaction, encoded)) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
-    while (!this.#fits(encoded.length)) {
-      if (this.#lowestClass() >= accountClass) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
-      this.#evictOne();
+    const lane = laneOf(call.tag, this.#components.isValidator(signer));
+    const pushedOut = this.#pushedOut(lane, signer, encoded.length, replaces);
+    return { lane, fee, due, replaces, pushedOut };
+  }
+
+  async #hasSignature({ transaction, encoded }: Candidate, urgency: Urgency): Promise<boolean> {
+    try {
+      return await this.#components.verify(transaction, encoded, urgency);
+    } catch (cause) {
+      if (cause instanceof VerifierBusyError) throw new TransactionRefusedError('ERR_MEMPOOL_BUSY', { cause });
+      throw cause;
     }
-    const waiting: WaitingTransaction = {
-      id,
-      transaction,
-      encoded: new Uint8Array(encoded),
-      arrival: this.#arrivals++,
-      class: accountClass,
-    };
-    this.#insert(waiting);
-    return waiting;
   }
 
   /**
-   * Transactions for the next block, in the order of execution: higher class first, then earlier arrival, each
-   * account's in the order of its nonces and at most its share. Stops at `maxBytes` of encoded transactions.
+   * Transactions for the next block, in the order of execution: by lane, then earlier arrival, each account's in the order
+   * of its nonces and at most its share. Stops at `maxBytes` of encoded transactions.
    */
   select(maxBytes: number): WaitingTransaction[] {
     const { consensus, economics } = this.#components.parameters();
@@ -154,15 +217,18 @@ export class Mempool {
       const first = this.#components.nonce(account);
       for (let taken = 0; taken < economics.transactionsPerAccountPerBlock; taken++) {
         const waiting = line.get(first + taken);
-        if (waiting === undefined || waiting.transaction.body.validUntil < height) break;
+        if (waiting === undefined || !waiting.due || waiting.transaction.body.validUntil < height) break;
         ready.push(waiting);
       }
     }
-    ready.sort((a, b) => b.class - a.class || a.arrival - b.arrival);
+    ready.sort((a, b) => LANE_ORDER[a.lane] - LANE_ORDER[b.lane] || a.arrival - b.arrival);
     return pack(ready, (account) => this.#components.nonce(account), consensus.maxTransactionsPerBlock, maxBytes);
   }
 
-  /** Drops what the last block made useless: included, overtaken, expired, or beyond its signer's means. Call after the components moved on. */
+  /**
+   * Drops what the last block made useless: included, overtaken, expired, beyond its signer's means, or free and refused
+   * by now. Call after the components moved on.
+   */
   prune(included: readonly Hash[]): void {
     for (const id of included) {
       const waiting = this.#byId.get(id);
@@ -171,58 +237,100 @@ export class Mempool {
     const height = this.#components.height() + 1;
     for (const [account, line] of this.#lines) {
       const nonce = this.#components.nonce(account);
-      for (const waiting of line.values()) {
+      let left = this.#components.spendable(account);
+      for (const waiting of [...line.values()].sort(byNonce)) {
         const { transaction, encoded } = waiting;
+        const fee = this.#components.fee(transaction, encoded);
+        const admission = fee === 0n ? this.#components.admission(transaction) : 'now';
         const isLate = transaction.body.nonce < nonce || transaction.body.validUntil < height;
-        if (isLate || !this.#components.canPay(transaction, encoded)) this.#remove(waiting);
+        if (isLate || fee > left || (admission !== 'now' && admission !== 'later')) {
+          this.#remove(waiting);
+          continue;
+        }
+        left -= fee;
+        const due = admission === 'now';
+        if (fee !== waiting.fee || due !== waiting.due) {
+          this.#remove(waiting);
+          this.#insert({ ...waiting, fee, due });
+        }
       }
     }
   }
 
-  #fits(bytes: number): boolean {
-    return this.#byId.size < this.#limits.maxTransactions && this.#bytes + bytes <= this.#limits.maxBytes;
-  }
-
-  #lowestClass(): AccountClass | 3 {
-    return this.#classes[0].size > 0 ? 0 : this.#classes[1].size > 0 ? 1 : this.#classes[2].size > 0 ? 2 : 3;
-  }
-
-  /** Drops the last in line of the account that came last in the lowest class. */
-  #evictOne(): void {
-    const lowest = this.#lowestClass();
-    if (lowest === 3) return;
-    let newest: WaitingTransaction | undefined;
-    for (const id of this.#classes[lowest]) {
-      const waiting = this.#byId.get(id);
-      if (waiting !== undefined && (newest === undefined || waiting.arrival > newest.arrival)) newest = waiting;
+  /**
+   * What has to go for a transaction of so many bytes, in the room of one that it replaces too. Throws
+   * {@link TransactionRefusedError} when it has no claim to the room.
+   */
+  #pushedOut(
+    lane: Lane,
+    signer: AccountId,
+    bytes: number,
+    replaces: WaitingTransaction | undefined,
+  ): WaitingTransaction[] {
+    const { maxTransactions, maxBytes } = this.#limits.lanes[lane];
+    const { waiting, bytes: taken } = this.#lanes[lane];
+    const isFreed = replaces?.lane === lane;
+    let excess = waiting.size + 1 - maxTransactions - (isFreed ? 1 : 0);
+    let excessBytes = taken + bytes - maxBytes - (isFreed ? replaces.encoded.length : 0);
+    const out: WaitingTransaction[] = [];
+    if (excess <= 0 && excessBytes <= 0) return out;
+    if (lane !== 'paying') throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+    const { account, length } = this.#payingLines.longest();
+    const line = account === undefined ? undefined : this.#lines.get(account);
+    if (line === undefined || length <= this.#payingLines.of(signer) + 1)
+      throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+    const last = [...line.values()].filter((other) => other.lane === 'paying').sort(byNonce);
+    while ((excess > 0 || excessBytes > 0) && out.length < MAX_PUSHED_OUT) {
+      const other = last.pop();
+      if (other === undefined) break;
+      out.push(other);
+      excess -= 1;
+      excessBytes -= other.encoded.length;
     }
-    if (newest === undefined) return;
-    let last = newest;
-    for (const waiting of this.#lines.get(newest.transaction.body.signer)?.values() ?? []) {
-      if (waiting.transaction.body.nonce > last.transaction.body.nonce) last = waiting;
-    }
-    this.#remove(last);
+    if (excess > 0 || excessBytes > 0) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+    return out;
   }
 
   #insert(waiting: WaitingTransaction): void {
-    const { signer, nonce } = waiting.transaction.body;
+    const { signer, nonce, call } = waiting.transaction.body;
     const line = this.#lines.get(signer) ?? new Map<number, WaitingTransaction>();
     this.#lines.set(signer, line);
     line.set(nonce, waiting);
     this.#byId.set(waiting.id, waiting);
-    this.#classes[waiting.class].add(waiting.id);
+    const key = waiting.fee === 0n ? waitingKey(signer, call) : undefined;
+    if (key !== undefined) this.#byKey.set(key, waiting);
+    const lane = this.#lanes[waiting.lane];
+    lane.waiting.add(waiting);
+    lane.bytes += waiting.encoded.length;
+    if (waiting.lane === 'paying') this.#payingLines.change(signer, 1);
     this.#bytes += waiting.encoded.length;
   }
 
   #remove(waiting: WaitingTransaction): void {
-    const { signer, nonce } = waiting.transaction.body;
+    const { signer, nonce, call } = waiting.transaction.body;
     const line = this.#lines.get(signer);
     line?.delete(nonce);
     if (line?.size === 0) this.#lines.delete(signer);
     this.#byId.delete(waiting.id);
-    this.#classes[waiting.class].delete(waiting.id);
+    const key = waiting.fee === 0n ? waitingKey(signer, call) : undefined;
+    if (key !== undefined) this.#byKey.delete(key);
+    const lane = this.#lanes[waiting.lane];
+    lane.waiting.delete(waiting);
+    lane.bytes -= waiting.encoded.length;
+    if (waiting.lane === 'paying') this.#payingLines.change(signer, -1);
     this.#bytes -= waiting.encoded.length;
   }
+}
+
+function byNonce(a: WaitingTransaction, b: WaitingTransaction): number {
+  return a.transaction.body.nonce - b.transaction.body.nonce;
+}
+
+/** Fees of everything in a line. */
+function feesOf(line: ReadonlyMap<number, WaitingTransaction> | undefined): bigint {
+  let sum = 0n;
+  for (const { fee } of line?.values() ?? []) sum += fee;
+  return sum;
 }
 
 /**

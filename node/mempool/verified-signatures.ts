@@ -1,40 +1,58 @@
 /**
- * Remembers which transactions have a valid signature, so that none is checked twice (an sr25519 check takes 2 ms).
+ * Remembers which transactions have a valid signature, so that none is checked twice (an sr25519 check takes 0.25 ms).
  */
 import { createHash } from 'node:crypto';
+import { accountPublicKey } from '../chain/account.ts';
 import { type Transaction, transactionSignBytes } from '../chain/transaction.ts';
-import { verifyAccount } from '../identity/signatures.ts';
+import type { SignatureCheck, SignatureVerifier, Urgency } from '../signature-checks/verifier.ts';
+
+/** A decoded transaction and its wire form. */
+export interface EncodedTransaction {
+  readonly transaction: Transaction;
+  readonly encoded: Uint8Array;
+}
 
 /** Checks signatures of transactions for one network. Keeps the last `capacity` that were valid; drops the oldest. */
 export class VerifiedSignatures {
   readonly #networkId: Uint8Array;
   readonly #capacity: number;
+  readonly #verifier: SignatureVerifier;
   readonly #known = new Set<string>();
 
-  constructor(networkId: Uint8Array, capacity: number) {
+  constructor(networkId: Uint8Array, capacity: number, verifier: SignatureVerifier) {
     this.#networkId = networkId;
     this.#capacity = capacity;
+    this.#verifier = verifier;
   }
 
-  /** By all bytes: the id leaves the signature out, so it says nothing about another signature's validity. */
-  #key(encoded: Uint8Array): string {
-    return createHash('sha256').update(encoded).digest('base64');
+  /**
+   * Whether each signature is the signer's over its transaction on this network, as it is or as a wallet's `signRaw` wraps
+   * it. Throws what the verifier throws when it does not come to it.
+   */
+  async verify(transactions: readonly EncodedTransaction[], urgency: Urgency): Promise<readonly boolean[]> {
+    const items = transactions.map((item) => ({ ...item, key: keyOf(item.encoded) }));
+    const unknown = items.filter(({ key }) => !this.#known.has(key));
+    if (unknown.length === 0) return items.map(() => true);
+    const results = await this.#verifier.verify(unknown.map(this.#check), urgency);
+    const wrong = new Set<string>();
+    for (const [index, { key }] of unknown.entries()) {
+      if (results[index] === true) this.#remember(key);
+      else wrong.add(key);
+    }
+    return items.map(({ key }) => !wrong.has(key));
   }
 
-  /** True when this transaction was verified before and is still remembered. `encoded`: its wire form. */
-  has(encoded: Uint8Array): boolean {
-    return this.#known.has(this.#key(encoded));
-  }
-
-  /** True when the signature is the signer's over this transaction on this network, as it is or as a wallet's `signRaw` wraps it.
-   * Never throws. */
-  verify(transaction: Transaction, encoded: Uint8Array): boolean {
-    const key = this.#key(encoded);
-    if (this.#known.has(key)) return true;
-    const { body, signature } = transaction;
+  readonly #check = ({ transaction: { body, signature } }: EncodedTransaction): SignatureCheck => {
     const message = transactionSignBytes(this.#networkId, body);
-    if (!verifyAccount(body.signer, message, signature) && !verifyAccount(body.signer, wrapped(message), signature))
-      return false;
+    return {
+      kind: 'signature',
+      publicKey: accountPublicKey(body.signer),
+      messages: [message, wrapped(message)],
+      signature,
+    };
+  };
+
+  #remember(key: string): void {
     if (this.#known.size >= this.#capacity) {
       for (const oldest of this.#known) {
         this.#known.delete(oldest);
@@ -42,8 +60,12 @@ export class VerifiedSignatures {
       }
     }
     this.#known.add(key);
-    return true;
   }
+}
+
+/** By all bytes: the id leaves the signature out, so it says nothing about another signature's validity. */
+function keyOf(encoded: Uint8Array): string {
+  return createHash('sha256').update(encoded).digest('base64');
 }
 
 /** What a wallet signs when it is handed raw bytes: it puts them between these tags, so that they are no transaction of another chain. */

@@ -24,6 +24,11 @@ export const DATASTORE_BOUNDS = {
   maxProvidersPerContent: 128,
   /** Provider records of one peer: keeps one peer from pushing out all others. */
   maxProviderRecordsPerPeer: 4_096,
+  /**
+   * Provider records of this peer itself, about 300 B each: the largest corpus (60,052 blobs) and what training adds. They
+   * are taken back when they are not needed; this holds where something forgets to.
+   */
+  maxOwnProviderRecords: 65_536,
   /** DHT values (public keys; nothing of ours uses them). */
   maxOther: 1_024,
 };
@@ -56,11 +61,17 @@ export class BoundedDatastore implements Datastore {
   readonly #byContent = new Map<string, Ring>();
   readonly #byPeer = new Map<string, Ring>();
   readonly #ownByContent = new Map<string, string>();
+  readonly #own = new Ring(DATASTORE_BOUNDS.maxOwnProviderRecords);
   readonly #isOwn: (key: string) => boolean;
+  readonly #onOwnDropped: (key: string) => void;
 
-  /** Keys for which `isOwn` is true (this peer's own records) are never dropped. */
-  constructor(isOwn: (key: string) => boolean) {
+  /**
+   * Keys for which `isOwn` is true are this peer's own records: others' never push them out. Of its own provider records
+   * the oldest goes when there are too many, and `onOwnDropped` is told.
+   */
+  constructor(isOwn: (key: string) => boolean, onOwnDropped: (key: string) => void) {
     this.#isOwn = isOwn;
+    this.#onOwnDropped = onOwnDropped;
   }
 
   get size(): number {
@@ -71,8 +82,14 @@ export class BoundedDatastore implements Datastore {
     const text = key.toString();
     this.#pairs.set(text, { key, value });
     if (this.#isOwn(text)) {
-      // Own provider records take part in lookups by content, but in no bound.
-      if (text.startsWith(PROVIDERS)) this.#ownByContent.set(parent(text), text);
+      // Own provider records take part in lookups by content, but in no bound of others'.
+      if (!text.startsWith(PROVIDERS)) return key;
+      this.#ownByContent.set(parent(text), text);
+      const oldest = this.#own.write(text);
+      if (oldest !== undefined) {
+        this.#remove(oldest);
+        this.#onOwnDropped(oldest);
+      }
       return key;
     }
     const drop: (string | undefined)[] = [];
@@ -157,6 +174,7 @@ export class BoundedDatastore implements Datastore {
     this.#peers.keys.delete(key);
     this.#providers.keys.delete(key);
     this.#other.keys.delete(key);
+    this.#own.keys.delete(key);
     if (!key.startsWith(PROVIDERS)) return;
     if (this.#ownByContent.get(parent(key)) === key) this.#ownByContent.delete(parent(key));
     for (const [index, name] of [

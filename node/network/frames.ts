@@ -11,7 +11,7 @@ import { MalformedMessageError, MessageTooLargeError, StreamClosedError } from '
 export const FRAME_HEADER_BYTES = 4;
 
 /** Bytes handed to the stream before waiting for it to drain: what is queued per stream stays about this small. */
-const WRITE_SLICE_BYTES = 256 * 1024;
+const WRITE_SLICE_BYTES = 64 * 1024;
 
 /**
  * Reads the one frame that the remote sends. `extraHeaderBytes` more bytes stand before the length and are returned
@@ -98,11 +98,14 @@ export function readFrame(
   });
 }
 
-/** Sends `prefix | length | body`, waiting whenever the stream is full. Rejects when the stream or the signal ends. */
+/**
+ * Sends `prefix | length | body`, waiting whenever the stream is full; `onProgress` is called when a part has been taken.
+ * Rejects when the stream or the signal ends.
+ */
 export async function writeFrame(
   stream: Stream,
   body: Uint8Array,
-  options: { prefix?: Uint8Array; signal: AbortSignal },
+  options: { prefix?: Uint8Array; signal: AbortSignal; onProgress?: () => void },
 ): Promise<void> {
   const prefix = options.prefix ?? new Uint8Array(0);
   const header = Buffer.alloc(prefix.length + FRAME_HEADER_BYTES);
@@ -116,6 +119,7 @@ export async function writeFrame(
   await write(stream, header, options.signal);
   for (let offset = 0; offset < body.length; offset += WRITE_SLICE_BYTES) {
     await write(stream, body.subarray(offset, offset + WRITE_SLICE_BYTES), options.signal);
+    options.onProgress?.();
   }
 }
 

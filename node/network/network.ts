@@ -24,6 +24,7 @@ import {
   NoConnectionError,
 } from './errors.ts';
 import { GossipTopics, type TopicStats } from './gossip.ts';
+import { InboundGate } from './inbound-gate.ts';
 import type {
   Discovery,
   Gossip,
@@ -36,7 +37,9 @@ import type {
 import { type Log, quietLibp2pLogger } from './log.ts';
 import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix } from './names.ts';
 import { PeerKeeper } from './peer-keeper.ts';
-import { type ProtocolStats, parsePeerId, StreamRequestResponse } from './request-response.ts';
+import { PeerStandings } from './peer-standings.ts';
+import { type ProtocolStats, ServingShares } from './protocol-server.ts';
+import { parsePeerId, StreamRequestResponse } from './request-response.ts';
 import {
   connectionSettings,
   dhtSettings,
@@ -60,7 +63,7 @@ export interface NetworkOptions {
   readonly announce?: readonly string[];
   /** Multiaddrs of bootstrap peers, with or without `/p2p/<id>`. Own addresses are skipped. */
   readonly bootstrap: readonly string[];
-  /** Connections at which more are refused. Default 64. */
+  /** Peers that stay connected at most; newcomers may stay above it for some seconds. Default 64. */
   readonly maxPeers?: number;
   /** Connections to strive for. Default: two thirds of `maxPeers`, at most 24. */
   readonly targetPeers?: number;
@@ -87,6 +90,8 @@ export interface NetworkStatus extends TrafficTotals {
   readonly routingTable: number;
   readonly gossip: Readonly<Record<Topic, Readonly<TopicStats>>>;
   readonly protocols: ReadonlyMap<string, Readonly<ProtocolStats>>;
+  /** Bytes of answers that are being made or wait to be read. */
+  readonly answerBytesHeld: number;
 }
 
 const DEFAULT_MAX_PEERS = 64;
@@ -121,18 +126,24 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
   const meter = new TrafficMeter();
   const protocolPrefix = libp2pProtocolPrefix(networkName);
   const own = [`/${peerId.toString()}`, `/peers/${peerId.toCID().toString()}`];
+  const standings = new PeerStandings();
+  const gate = new InboundGate({ standings, privateNetwork, maxPeers });
   const libp2p = await createLibp2p<Services>({
     start: false,
     privateKey,
     nodeInfo: { name: 'alice', version: '0.1.0', userAgent: 'alice' },
     logger: quietLibp2pLogger(),
     metrics: () => meter,
-    datastore: new BoundedDatastore((key) => own.some((suffix) => key.endsWith(suffix))),
+    datastore: new BoundedDatastore(
+      (key) => own.some((suffix) => key.endsWith(suffix)),
+      (key) => options.log.warn({ key }, 'this peer announces too much: its oldest provider record is dropped'),
+    ),
     addresses: { listen: listen.map(String), announce: announce.map(String) },
     transports: [tcp({ backlog: 128 })],
     connectionEncrypters: [noise({ prologueBytes: handshakePrologue(networkName) })],
     streamMuxers: [yamux(yamuxSettings())],
     connectionManager: connectionSettings(maxPeers, privateNetwork),
+    connectionGater: gate,
     // Peers share cores with training: a late answer to a ping must not cost the connection.
     connectionMonitor: { pingInterval: 20_000, pingTimeout: { minTimeout: 20_000 }, protocolPrefix },
     peerStore: { maxAddressAge: PEER_MEMORY_MS, maxPeerAge: PEER_MEMORY_MS },
@@ -143,6 +154,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
       pubsub: gossipsub(gossipSettings(networkName, privateNetwork, timings.seenTtlMs)),
     },
   });
+  gate.attach(() => libp2p.getConnections());
   return new Network({
     libp2p,
     meter,
@@ -152,6 +164,8 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     maxPeers,
     targetPeers,
     timings,
+    privateNetwork,
+    standings,
   });
 }
 
@@ -159,11 +173,14 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
 export class Network implements Gossip, RequestResponse, Discovery {
   /** Identity on the network, derived from the key seed. */
   readonly peerId: PeerIdText;
+  /** Who is more than a stranger: whoever follows the ledger keeps it up to date. */
+  readonly standings: PeerStandings;
   readonly #libp2p: Libp2p<Services>;
   readonly #meter: TrafficMeter;
   readonly #log: Log;
   readonly #gossip: GossipTopics;
   readonly #requests: StreamRequestResponse;
+  readonly #shares: ServingShares;
   readonly #directory: ContentDirectory;
   readonly #keeper: PeerKeeper;
   readonly #dht: KadDHT & SingleKadDHT;
@@ -181,6 +198,8 @@ export class Network implements Gossip, RequestResponse, Discovery {
     maxPeers: number;
     targetPeers: number;
     timings: Timings;
+    privateNetwork: boolean;
+    standings: PeerStandings;
   }) {
     const { libp2p, log, network } = parts;
     this.#libp2p = libp2p;
@@ -191,10 +210,19 @@ export class Network implements Gossip, RequestResponse, Discovery {
     this.#dht = libp2p.services.dht as KadDHT & SingleKadDHT;
     const pubsub = libp2p.services.pubsub;
     this.#gossip = new GossipTopics({ pubsub, network, log });
-    this.#requests = new StreamRequestResponse({ libp2p, network, log });
+    this.standings = parts.standings;
+    this.#shares = new ServingShares(this.standings, parts.privateNetwork);
+    this.#requests = new StreamRequestResponse({ libp2p, network, log, shares: this.#shares });
     this.#directory = new ContentDirectory({ libp2p, dht: this.#dht, network });
     this.#keeper = new PeerKeeper(
-      { libp2p, dht: this.#dht, directory: this.#directory, log, gossips: (peer) => isGossiping(pubsub, peer) },
+      {
+        libp2p,
+        dht: this.#dht,
+        directory: this.#directory,
+        log,
+        gossips: (peer) => isGossiping(pubsub, peer),
+        standings: this.standings,
+      },
       { bootstrap: parts.bootstrap, maxPeers: parts.maxPeers, targetPeers: parts.targetPeers, timings: parts.timings },
     );
     libp2p.addEventListener('peer:connect', (event) => this.#emit('connected', event.detail));
@@ -245,6 +273,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       routingTable: this.#dht.routingTable.size,
       gossip: this.#gossip.stats(),
       protocols: this.#requests.stats(),
+      answerBytesHeld: this.#shares.answers.bytes,
       ...this.#meter.totals(),
     };
   }

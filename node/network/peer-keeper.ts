@@ -4,16 +4,20 @@
  * Two kinds of loops run while the node does. One per bootstrap address dials it until it answers, and again when the
  * connection is lost: for ever and quietly, because a bootstrap may start after us or restart. One searches: it asks the
  * DHT for the peers closest to us, for peers near random keys, and for the members that announced themselves under the
- * network's rendezvous key (so a small network finds all of its members in one lookup), until there are enough.
+ * network's rendezvous key (so a small network finds all of its members in one lookup), until there are enough. Enough
+ * means also that some of them were chosen by this node, whoever else came by himself; and validators whose peers are known
+ * are dialled in any case.
  */
 import type { KadDHT, SingleKadDHT } from '@libp2p/kad-dht';
 import type { Multiaddr } from '@multiformats/multiaddr';
 import type { Libp2p } from 'libp2p';
 import { BoundedMap } from './bounded-map.ts';
+import { type ConnectedPeer, minOutbound, surplusPeers } from './connection-policy.ts';
 import type { ContentDirectory } from './content-directory.ts';
 import { deadline, jittered, pause } from './deadline.ts';
 import type { PeerIdText } from './interface.ts';
 import type { Log } from './log.ts';
+import type { PeerStandings } from './peer-standings.ts';
 import { parsePeerId } from './request-response.ts';
 import type { Timings } from './settings.ts';
 import { DROPPED, WorkQueue } from './work-queue.ts';
@@ -40,6 +44,9 @@ const HEALTH_CHECK_MS = 2_000;
 const TRIM_ABOVE = 0.9;
 const TRIM_TO = 0.8;
 
+/** Validators that this node connects to by itself: enough to follow consensus whatever the others do. */
+const DIALLED_VALIDATORS = 16;
+
 export interface PeerKeeperOptions {
   readonly bootstrap: readonly Multiaddr[];
   /** Connections to strive for. */
@@ -56,6 +63,7 @@ export interface PeerKeeperComponents {
   readonly log: Log;
   /** True when gossip has its streams from and to the peer. */
   readonly gossips: (peer: PeerIdText) => boolean;
+  readonly standings: PeerStandings;
 }
 
 /** Finds peers and keeps connections to them. */
@@ -66,12 +74,16 @@ export class PeerKeeper {
   readonly #dht: KadDHT & SingleKadDHT;
   readonly #log: Log;
   readonly #gossips: (peer: PeerIdText) => boolean;
+  readonly #standings: PeerStandings;
+  readonly #minOutbound: number;
   readonly #self: string;
   readonly #dials = new WorkQueue(DIAL_CONCURRENCY, MAX_QUEUED_DIALS, 'newest');
   readonly #dialling = new Set<string>();
   readonly #failures = new BoundedMap<string, { count: number; until: number }>(MAX_REMEMBERED_FAILURES);
   /** Since when a connected peer is missing in gossip. Keys are connected peers, so it is bounded by `maxPeers`. */
   readonly #mute = new Map<string, number>();
+  /** The peer found at each bootstrap address, last time. */
+  readonly #bootstrapPeers = new Map<string, string>();
   #stop = new AbortController();
   #loops: Promise<void>[] = [];
   #wake = new AbortController();
@@ -82,7 +94,9 @@ export class PeerKeeper {
     this.#dht = components.dht;
     this.#log = components.log;
     this.#gossips = components.gossips;
+    this.#standings = components.standings;
     this.#options = options;
+    this.#minOutbound = minOutbound(options.targetPeers);
     this.#self = components.libp2p.peerId.toString();
   }
 
@@ -90,6 +104,7 @@ export class PeerKeeper {
   start(): void {
     this.#stop = new AbortController();
     const signal = this.#stop.signal;
+    this.#libp2p.addEventListener('connection:open', this.#onOpened);
     this.#libp2p.addEventListener('peer:discovery', this.#onDiscovered);
     this.#libp2p.addEventListener('peer:connect', this.#onConnected);
     this.#libp2p.addEventListener('peer:disconnect', this.#onDisconnected);
@@ -107,6 +122,7 @@ export class PeerKeeper {
     this.#stop.abort();
     this.#wake.abort();
     this.#dials.clear();
+    this.#libp2p.removeEventListener('connection:open', this.#onOpened);
     this.#libp2p.removeEventListener('peer:discovery', this.#onDiscovered);
     this.#libp2p.removeEventListener('peer:connect', this.#onConnected);
     this.#libp2p.removeEventListener('peer:disconnect', this.#onDisconnected);
@@ -117,6 +133,21 @@ export class PeerKeeper {
   get #connected(): number {
     return this.#libp2p.getPeers().length;
   }
+
+  /** True while there are too few peers, or too few that this node chose. */
+  get #wantsPeers(): boolean {
+    if (this.#connected < this.#options.targetPeers) return true;
+    const own = new Set<string>();
+    for (const { direction, remotePeer } of this.#libp2p.getConnections())
+      if (direction === 'outbound') own.add(remotePeer.toString());
+    return own.size < this.#minOutbound;
+  }
+
+  /** A newcomer may be one too many; whoever has to go for it goes at once, so that there is always a place to come to. */
+  readonly #onOpened = () => {
+    if (this.#connected <= this.#options.maxPeers) return;
+    for (const peer of surplusPeers(this.#describe(), this.#limits)) this.#cut(peer);
+  };
 
   readonly #onDiscovered = (event: CustomEvent<{ id: { toString(): string } }>) =>
     this.#consider(event.detail.id.toString());
@@ -130,7 +161,7 @@ export class PeerKeeper {
   readonly #onDisconnected = (event: CustomEvent<{ toString(): string }>) => {
     this.#mute.delete(event.detail.toString());
     this.#directory.forget(event.detail.toString());
-    if (this.#connected < this.#options.targetPeers) this.#wake.abort();
+    if (this.#wantsPeers) this.#wake.abort();
   };
 
   async #keepBootstrap(address: Multiaddr, signal: AbortSignal): Promise<void> {
@@ -141,6 +172,7 @@ export class PeerKeeper {
       const limit = deadline(DIAL_TIMEOUT_MS, signal);
       try {
         const connection = await this.#libp2p.dial(address, { signal: limit.signal });
+        this.#bootstrapPeers.set(address.toString(), connection.remotePeer.toString());
         this.#log.info({ address: address.toString(), peer: connection.remotePeer.toString() }, 'bootstrap connected');
         failed = false;
         const since = performance.now();
@@ -168,7 +200,7 @@ export class PeerKeeper {
     while (!signal.aborted) {
       this.#wake = new AbortController();
       const before = this.#connected;
-      if (before > 0 && before < this.#options.targetPeers) {
+      if (before > 0 && this.#wantsPeers) {
         await this.#searchOnce(round, signal);
         round += 1;
       }
@@ -209,11 +241,15 @@ export class PeerKeeper {
     for await (const peer of this.#directory.members(signal)) this.#consider(peer);
   }
 
+  #wants(peer: string): boolean {
+    return this.#wantsPeers || this.#standings.of(peer as PeerIdText) === 'validator';
+  }
+
   /** Dials a peer that was heard of, unless there is a reason not to. */
   #consider(peer: string): void {
     if (this.#stop.signal.aborted || peer === this.#self || this.#dialling.has(peer)) return;
     if (this.#dialling.size >= MAX_QUEUED_DIALS) return;
-    if (this.#connected >= this.#options.targetPeers) return;
+    if (!this.#wants(peer)) return;
     if ((this.#failures.get(peer)?.until ?? 0) > performance.now()) return;
     const id = parsePeerId(peer);
     if (this.#libp2p.getConnections(id).length > 0) return;
@@ -229,8 +265,7 @@ export class PeerKeeper {
     const signal = this.#stop.signal;
     const id = parsePeerId(peer);
     if (this.#self > peer) await pause(jittered(YIELD_MS), signal);
-    if (signal.aborted || this.#libp2p.getConnections(id).length > 0) return;
-    if (this.#connected >= this.#options.targetPeers) return;
+    if (signal.aborted || this.#libp2p.getConnections(id).length > 0 || !this.#wants(peer)) return;
     const limit = deadline(DIAL_TIMEOUT_MS, signal);
     try {
       await this.#libp2p.dial(id, { signal: limit.signal });
@@ -251,6 +286,7 @@ export class PeerKeeper {
       await pause(jittered(HEALTH_CHECK_MS), signal);
       if (signal.aborted) return;
       await this.#reconnectMute();
+      this.#dialValidators();
       await this.#trim();
     }
   }
@@ -277,21 +313,59 @@ export class PeerKeeper {
     }
   }
 
+  #dialValidators(): void {
+    const connected = new Set(this.#libp2p.getPeers().map(String));
+    const known = [...this.#standings.validators()].filter((peer) => peer !== this.#self);
+    const missing = DIALLED_VALIDATORS - known.filter((peer) => connected.has(peer)).length;
+    const absent = known.filter((peer) => !connected.has(peer));
+    for (const peer of absent.slice(0, Math.max(0, missing))) this.#consider(peer);
+  }
+
   /** A full node would refuse newcomers, and a full bootstrap would keep them out of the network. */
   async #trim(): Promise<void> {
     const { maxPeers, targetPeers } = this.#options;
     const peers = this.#libp2p.getPeers();
     if (peers.length <= maxPeers * TRIM_ABOVE || peers.length <= targetPeers) return;
-    const valued = await Promise.all(
-      peers.map(async (id) => {
-        const tags = (await this.#libp2p.peerStore.get(id).catch(() => undefined))?.tags ?? new Map();
-        return { peer: id.toString(), value: [...tags.values()].reduce((sum, tag) => sum + tag.value, 0) };
-      }),
-    );
-    // Tags carry the value: gossip mesh 100 a topic, DHT neighbours 50. Without a tag, it is drawn.
-    valued.sort((a, b) => a.value - b.value || Math.random() - 0.5);
-    const keep = Math.max(targetPeers, Math.floor(maxPeers * TRIM_TO));
-    for (const { peer } of valued.slice(0, peers.length - keep)) await this.#hangUp(peer);
+    const values = new Map<string, number>();
+    for (const id of peers) {
+      const tags = (await this.#libp2p.peerStore.get(id).catch(() => undefined))?.tags ?? new Map();
+      values.set(
+        id.toString(),
+        [...tags.values()].reduce((sum, tag) => sum + tag.value, 0),
+      );
+    }
+    const room = Math.max(targetPeers, Math.floor(maxPeers * TRIM_TO));
+    for (const peer of surplusPeers(this.#describe(values), this.#limits, room)) await this.#hangUp(peer);
+  }
+
+  get #limits() {
+    return { maxPeers: this.#options.maxPeers, minOutbound: this.#minOutbound };
+  }
+
+  /** What the policy decides from. Without `values`, tags count nothing. */
+  #describe(values: ReadonlyMap<string, number> = new Map()): ConnectedPeer[] {
+    const bootstrap = new Set(this.#bootstrapPeers.values());
+    const now = Date.now();
+    const described = new Map<string, ConnectedPeer>();
+    for (const { remotePeer, direction, timeline } of this.#libp2p.getConnections()) {
+      const peer = remotePeer.toString() as PeerIdText;
+      const other = described.get(peer);
+      described.set(peer, {
+        peer,
+        direction: other?.direction === 'outbound' ? 'outbound' : direction,
+        ageMs: Math.max(other?.ageMs ?? 0, now - timeline.open),
+        standing: this.#standings.of(peer),
+        bootstrap: bootstrap.has(peer),
+        value: values.get(peer) ?? 0,
+      });
+    }
+    return [...described.values()];
+  }
+
+  /** Ends all connections to a peer without a goodbye. */
+  #cut(peer: string): void {
+    for (const connection of this.#libp2p.getConnections(parsePeerId(peer)))
+      connection.abort(new Error('too many peers'));
   }
 
   async #hangUp(peer: string): Promise<void> {

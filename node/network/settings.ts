@@ -6,6 +6,7 @@ import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score'
 import { type KadDHTInit, passthroughMapper, removePrivateAddressesMapper } from '@libp2p/kad-dht';
 import type { YamuxMuxerInit } from '@libp2p/yamux';
 import type { ConnectionManagerInit } from 'libp2p';
+import { probationPlaces } from './connection-policy.ts';
 import { messageId, TOPIC_LIMITS } from './gossip.ts';
 import { TOPICS } from './interface.ts';
 import { dhtProtocolId, topicName } from './names.ts';
@@ -75,14 +76,24 @@ export function yamuxSettings(): YamuxMuxerInit {
   };
 }
 
+/** Handshakes that libp2p lets begin; the {@link InboundGate} ends those that hang, at a lower number. */
+const MAX_HANDSHAKES = 1_024;
+
+/** Time for a whole handshake, and for naming the protocol of a stream: four slow round trips on a busy machine. */
+const HANDSHAKE_TIMEOUT_MS = 5_000;
+
 /** Connections: limits by host are for the Internet; on one machine every peer has the same address. */
 export function connectionSettings(maxPeers: number, privateNetwork: boolean): ConnectionManagerInit {
   return {
-    maxConnections: maxPeers,
+    // Which peers are too many is decided by `connection-policy.ts`, as soon as one is. libp2p refuses before it knows
+    // who comes, so it must never come to that: two connections of each peer, and as many that are just being ended.
+    maxConnections: 4 * (maxPeers + probationPlaces(maxPeers)),
     maxParallelDials: 16,
-    maxIncomingPendingConnections: privateNetwork ? 256 : 32,
+    maxIncomingPendingConnections: MAX_HANDSHAKES,
     // Default 5/s per host: a local network of ten nodes starting at once would lock itself out.
     inboundConnectionThreshold: privateNetwork ? 1_000 : 10,
+    inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
+    inboundStreamProtocolNegotiationTimeout: HANDSHAKE_TIMEOUT_MS,
     maxPeerAddrsToDial: 8,
     // Discovery reconnects; libp2p's own queue for tagged peers would only get in its way.
     reconnectRetries: 0,

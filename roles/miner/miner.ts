@@ -5,8 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { sampleWindows } from '../../corpus/shard/windows.ts';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
-import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
+import { blobCid } from '../../node/blobs/manifest.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash, hashBytes } from '../../node/chain/hash.ts';
@@ -15,11 +15,19 @@ import { assignedShards } from '../../node/ledger/draw.ts';
 import { isActive } from '../../node/ledger/registry.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
+import type { RoundBlobs } from '../replica/round-blobs.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
-import { dropPending, loadPending, type PendingSubmission, savePending } from './pending-submission.ts';
+import {
+  dropPending,
+  loadPending,
+  loadPendingBytes,
+  type PendingSubmission,
+  savePending,
+} from './pending-submission.ts';
 
 /** Sends a call as a transaction of this account and resolves once it is in a block. Throws when it was refused. */
 export type SendCall = (call: Call, options: { signal: AbortSignal }) => Promise<void>;
@@ -27,12 +35,14 @@ export type SendCall = (call: Call, options: { signal: AbortSignal }) => Promise
 export interface MinerComponents {
   readonly genesis: Genesis;
   readonly account: AccountId;
+  /** This node on the network: where others get its submissions. */
+  readonly peerId: PeerIdText;
   readonly ledger: TrainingLedger;
   readonly replica: ModelReplica;
   readonly corpus: CorpusSource;
   readonly model: ModelClient;
   readonly blobs: BlobExchange;
-  readonly announcer: Announcer;
+  readonly roundBlobs: RoundBlobs;
   readonly send: SendCall;
   readonly log: Logger;
 }
@@ -137,7 +147,7 @@ export class Miner {
         const caughtUp = await replica.catchUp({ signal });
         if (caughtUp.round.round !== opened.round.round || caughtUp.round.beacon !== opened.round.beacon) return;
         // A shard that nobody serves, or a slow machine, must not cost the rounds after this one.
-        pending = await whileState(ledger, isOpenFor(opened), (open) => this.#train(caughtUp, open, signal), {
+        pending = await whileState(ledger, isOpenFor(opened), (open) => this.#train(caughtUp, open), {
           signal,
         });
         if (pending === undefined) {
@@ -159,11 +169,11 @@ export class Miner {
   }
 
   /**
-   * Trains the assigned shards, stores and announces the submission. `open` ends the part that can be given up; what was
+   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that can be given up; what was
    * compressed has left the error feedback and is kept in any case.
    */
-  async #train(state: LedgerState, open: AbortSignal, signal: AbortSignal): Promise<PendingSubmission> {
-    const { account, genesis, corpus, model, blobs, announcer, log } = this.#components;
+  async #train(state: LedgerState, open: AbortSignal): Promise<PendingSubmission> {
+    const { account, genesis, corpus, model, log } = this.#components;
     const { round, beacon, modelRoot } = state.round;
     const { training, rounds } = genesis.parameters;
     this.#show(`round ${round}: fetching shards`);
@@ -189,15 +199,11 @@ export class Miner {
       { round, author: account, modelRoot },
       join(this.#init.dir, ERROR_FEEDBACK_FILE),
     );
-    const cid = await blobs.store.put(bytes, { signal });
-    announcer.announce(cid);
-    log.info(
-      { round, steps: outcome.losses.length, loss: outcome.losses.at(-1), sizeBytes: bytes.length, cid },
-      'trained',
-    );
+    // The CID stays out of the log: until the reveal it is the author's alone.
+    log.info({ round, steps: outcome.losses.length, loss: outcome.losses.at(-1), sizeBytes: bytes.length }, 'trained');
     const salt = randomBytes(32).toString('hex');
-    const pending = { round, beacon, cid, sizeBytes: bytes.length, salt };
-    await savePending(this.#init.dir, pending);
+    const pending = { round, beacon, cid: blobCid(bytes), sizeBytes: bytes.length, salt };
+    await savePending(this.#init.dir, pending, bytes);
     return pending;
   }
 
@@ -225,7 +231,7 @@ export class Miner {
 
   /** Opens the commitment once the round asks for it. */
   async #reveal(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<void> {
-    const { account, ledger, send, log } = this.#components;
+    const { account, peerId, ledger, send, log } = this.#components;
     const { round } = opened.round;
     this.#show(`round ${round}: waiting to reveal`);
     const state = await untilState(
@@ -237,10 +243,30 @@ export class Miner {
       log.warn({ round, phase: state.round.phase }, 'too late to reveal');
       return;
     }
+    // Commits are closed: from here on it cannot be copied. Others come for it as soon as the reveal is in a block.
+    if (!(await this.#publish(pending, signal))) return;
     if (state.round.submissions.find((submission) => submission.account === account)?.reveal !== undefined) return;
     const { cid, sizeBytes } = pending;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
-    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt } }, { signal });
+    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt, provider: peerId } }, { signal });
+  }
+
+  /** Serves and announces the submission from now on. False when the disk did not keep it. */
+  async #publish(pending: PendingSubmission, signal: AbortSignal): Promise<boolean> {
+    const { blobs, roundBlobs, log } = this.#components;
+    const { round, cid, sizeBytes } = pending;
+    if (!blobs.store.has(cid)) {
+      const bytes = await loadPendingBytes(this.#init.dir, pending);
+      if (bytes === undefined) {
+        log.error({ round }, 'the committed submission is lost or damaged on disk: it cannot be revealed');
+        return false;
+      }
+      roundBlobs.expect(round, cid);
+      await blobs.store.put(bytes, { signal });
+    }
+    roundBlobs.offer(round, cid);
+    log.info({ round, sizeBytes, cid }, 'revealing');
+    return true;
   }
 
   #report(round: number): void {

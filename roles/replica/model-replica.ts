@@ -7,7 +7,6 @@
  */
 
 import type { ModelClient } from '../../kernels/session/model-client.ts';
-import type { Announcer } from '../../node/blobs/announcer.ts';
 import { FetchTimeoutError } from '../../node/blobs/errors.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
@@ -15,8 +14,10 @@ import { type Hash, hashBytes, parseHash } from '../../node/chain/hash.ts';
 import type { RoundResult } from '../../node/ledger/round-records.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 import { checkpointPieces, downloadCheckpoint, holdsWeights, type WeightsFile } from './checkpoint.ts';
 import { DivergedError, MissingHistoryError } from './errors.ts';
+import type { RoundBlobs } from './round-blobs.ts';
 import type { TrainingLedger } from './training-ledger.ts';
 
 /** Longest download of a submission before the ledger is looked at again: there may be a checkpoint by now. */
@@ -26,7 +27,7 @@ export interface ModelReplicaComponents {
   readonly genesis: Genesis;
   readonly ledger: TrainingLedger;
   readonly blobs: BlobExchange;
-  readonly announcer: Announcer;
+  readonly roundBlobs: RoundBlobs;
   readonly model: ModelClient;
   readonly log: Logger;
 }
@@ -63,8 +64,8 @@ export class ModelReplica {
 
   /** Loads weights from disk, or makes the initial ones from the seed; offers to others again what it has for them. */
   async open(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    this.#announceHeld();
-    const { model, genesis, log } = this.#components;
+    const { model, genesis, roundBlobs, log } = this.#components;
+    roundBlobs.offerHeld();
     const saved = await model.open(this.#init.weights.path, options);
     if (saved !== undefined) {
       this.#round = saved.round;
@@ -73,16 +74,6 @@ export class ModelReplica {
       return;
     }
     await this.#initialize(parseHash(genesis.modelRoot), options);
-  }
-
-  /** What a joiner needs and this node has: the latest checkpoint and the accepted submissions since. */
-  #announceHeld(): void {
-    const { blobs, announcer, ledger } = this.#components;
-    const { checkpoint, roundsSinceCheckpoint } = ledger.state;
-    const accepted = roundsSinceCheckpoint.flatMap(({ submissions }) => submissions.filter((item) => item.accepted));
-    for (const cid of [checkpoint.cid, ...accepted.map((submission) => submission.cid)]) {
-      if (cid !== '' && blobs.store.has(cid)) announcer.announce(cid);
-    }
   }
 
   async #initialize(expected: Hash, options: { readonly signal?: AbortSignal }): Promise<void> {
@@ -166,14 +157,16 @@ export class ModelReplica {
   }
 
   async #apply(result: RoundResult, signal: AbortSignal): Promise<void> {
-    const { blobs, model, log } = this.#components;
+    const { blobs, roundBlobs, model, log } = this.#components;
     const accepted = result.submissions.filter((submission) => submission.accepted);
+    for (const { cid } of accepted) roundBlobs.expect(result.round, cid);
     if (accepted.length > 0) {
       const submissions = await Promise.all(
-        accepted.map(async ({ account, cid, score }) => ({
+        accepted.map(async ({ account, cid, provider, score }) => ({
           account,
           weight: score ?? 0n,
           bytes: await blobs.fetch(cid, {
+            hints: [provider as PeerIdText],
             maxBytes: this.#init.maxSubmissionBytes,
             timeoutMs: SUBMISSION_TIMEOUT_MS,
             signal,
@@ -202,13 +195,13 @@ export class ModelReplica {
   /** The weights as a blob that others can fetch: stored and announced. Returns its CID. */
   async publish({ signal }: { signal: AbortSignal }): Promise<string> {
     return await this.#inTurn(async () => {
-      const { blobs, announcer, model } = this.#components;
+      const { blobs, roundBlobs, model } = this.#components;
       const { weights } = this.#init;
       if (this.#round === null || this.#root === null) throw new DivergedError('there are no weights to publish');
       // A round without accepted submissions is not saved, and the initial weights are not.
       if (!(await holdsWeights(weights, this.#root))) await model.save(weights.path, this.#round, { signal });
       const cid = await blobs.store.put(checkpointPieces(weights, this.#root), { signal });
-      announcer.announce(cid);
+      roundBlobs.offer(this.#round, cid, 'checkpoint');
       return cid;
     });
   }

@@ -6,10 +6,12 @@
  * short while once, and next to nothing afterwards.
  */
 import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
+import { BlobTooLargeError, NotABlobError } from '../../node/blobs/errors.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import type { PeerIdText } from '../../node/network/interface.ts';
 
 /** Bytes of a submission, with its author as the ledger names it. */
 export type FetchedSubmission = EncodedSubmission & { readonly account: AccountId };
@@ -51,21 +53,28 @@ export class SubmissionFetcher {
 
   /**
    * Bytes of each revealed submission, or undefined where nobody delivered them in time. Rejects when the signal fires
-   * first.
+   * first. Where none came at all, it is this peer that nobody reaches, and no author is held to blame.
    */
-  fetchAll(
+  async fetchAll(
     submissions: readonly SubmissionRecord[],
     options: FetchAllOptions,
   ): Promise<(FetchedSubmission | undefined)[]> {
-    return Promise.all(submissions.map((submission) => this.#fetch(submission, options)));
+    const failed: AccountId[] = [];
+    const fetched = await Promise.all(submissions.map((submission) => this.#fetch(submission, options, failed)));
+    if (options.early !== true && fetched.some((submission) => submission !== undefined)) {
+      for (const account of failed) this.#distrust(account);
+    }
+    return fetched;
   }
 
+  /** @param failed - takes the authors of what was not there to be had */
   async #fetch(
     { account, reveal }: SubmissionRecord,
-    { limitMs, early = false, signal }: FetchAllOptions,
+    { limitMs, signal }: FetchAllOptions,
+    failed: AccountId[],
   ): Promise<FetchedSubmission | undefined> {
     if (reveal === undefined || reveal.sizeBytes > this.#maxBytes) return undefined;
-    const { cid, sizeBytes } = reveal;
+    const { cid, sizeBytes, provider } = reveal;
     const given = new AbortController();
     const give = (what: string) => () => given.abort(new Error(what));
     const share = this.#distrusted.has(account) ? DISTRUSTED_STALL_SHARE : STALL_SHARE;
@@ -74,6 +83,7 @@ export class SubmissionFetcher {
     const limit = setTimeout(give('it takes too long'), limitMs);
     try {
       const bytes = await this.#blobs.fetch(cid, {
+        hints: [provider as PeerIdText],
         maxBytes: sizeBytes,
         signal: AbortSignal.any([signal, given.signal]),
         onProgress: () => {
@@ -85,7 +95,10 @@ export class SubmissionFetcher {
       return { account, bytes };
     } catch (error) {
       if (signal.aborted) throw error;
-      if (!early) this.#distrust(account);
+      // What our own disk refuses is not the author's doing.
+      if (given.signal.aborted || error instanceof NotABlobError || error instanceof BlobTooLargeError) {
+        failed.push(account);
+      }
       const reason = given.signal.aborted ? given.signal.reason : error;
       this.#log.warn({ account, cid, error: (reason as Error).message }, 'a submission cannot be fetched');
       return undefined;

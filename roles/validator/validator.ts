@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
 import type { SubmissionScore } from '../../kernels/session/scoring.ts';
-import type { Announcer } from '../../node/blobs/announcer.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
@@ -17,6 +16,7 @@ import type { Logger } from '../../node/log/logger.ts';
 import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
+import type { RoundBlobs } from '../replica/round-blobs.ts';
 import { type TrainingLedger, untilState, whileState } from '../replica/training-ledger.ts';
 import { loadScores, type PendingScores, saveScores } from './pending-scores.ts';
 import { type FetchAllOptions, type FetchedSubmission, SubmissionFetcher } from './submission-fetcher.ts';
@@ -29,7 +29,7 @@ export interface ValidatorComponents {
   readonly corpus: CorpusSource;
   readonly model: ModelClient;
   readonly blobs: BlobExchange;
-  readonly announcer: Announcer;
+  readonly roundBlobs: RoundBlobs;
   /** Sends a call as a transaction of this account; resolves once it is in a block, throws when it was refused. */
   readonly send: (call: Call, options: { signal: AbortSignal }) => Promise<void>;
   readonly log: Logger;
@@ -120,7 +120,7 @@ export class Validator {
         await whileState(
           this.#components.ledger,
           ({ round }) => round.round === state.round.round && round.phase === 'reveal',
-          (open) => this.#fetchAll(state.round.submissions, { early: true, signal: open }),
+          (open) => this.#fetchAll(state.round, { early: true, signal: open }),
           { signal },
         );
         return;
@@ -140,16 +140,17 @@ export class Validator {
 
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   async #fetchAll(
-    submissions: readonly SubmissionRecord[],
+    { round, submissions }: { readonly round: number; readonly submissions: readonly SubmissionRecord[] },
     options: Omit<FetchAllOptions, 'limitMs'>,
   ): Promise<(FetchedSubmission | undefined)[]> {
-    const { announcer, genesis } = this.#components;
+    const { roundBlobs, genesis } = this.#components;
     const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
+    for (const { reveal } of submissions) if (reveal !== undefined) roundBlobs.expect(round, reveal.cid);
     const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs });
     // The author may leave; those who catch up later need it all the same.
     for (const [i, submission] of fetched.entries()) {
       const cid = submissions[i]?.reveal?.cid;
-      if (submission !== undefined && cid !== undefined) announcer.announce(cid);
+      if (submission !== undefined && cid !== undefined) roundBlobs.offer(round, cid);
     }
     return fetched;
   }
@@ -186,7 +187,7 @@ export class Validator {
     if (replica.root !== modelRoot) throw new Error(`the weights are not those of round ${round}`);
     this.#show(`round ${round}: fetching submissions`);
     const revealed = state.round.submissions.filter(({ reveal }) => reveal !== undefined);
-    const fetched = await this.#fetchAll(revealed, { signal });
+    const fetched = await this.#fetchAll({ round, submissions: revealed }, { signal });
     const draw = scoringDraw(drawBeacon, account, {
       heldOutShards: corpus.heldOutShards,
       unassigned: state.unassignedShards,

@@ -9,19 +9,27 @@ import type { NodeStatus } from '../../node/api/status.ts';
 import { addressOf } from '../../node/chain/account.ts';
 import { decodeTransaction, encodeTransaction, transactionId } from '../../node/chain/transaction.ts';
 import { decodeProof, verifyProof } from '../../node/ledger/proof.ts';
-import { advance, chainGenesis, openChain, PROPOSER, signed, testSigner } from '../blockchain/harness.ts';
+import {
+  advance,
+  chainGenesis,
+  openChain,
+  openFundedChain,
+  PROPOSER,
+  signed,
+  testSigner,
+} from '../blockchain/harness.ts';
+import { testParameters } from '../ledger/harness.ts';
 
 const MINER = testSigner(1);
 
 /** A chain behind an API, and what it handed to peers. */
-async function serve(): Promise<{
+async function serve({ chain, store } = openChain(':memory:', chainGenesis())): Promise<{
   chain: ReturnType<typeof openChain>['chain'];
   endpoint: { api: string };
   published: Uint8Array[];
   logged: object[];
   close(): Promise<void>;
 }> {
-  const { chain, store } = openChain(':memory:', chainGenesis());
   const published: Uint8Array[] = [];
   const logged: object[] = [];
   const server = new ApiServer(
@@ -106,7 +114,8 @@ test('a transaction goes in signed, is published, and is found again in its bloc
 });
 
 test('sendThroughNode waits for the block and says what the ledger answered', async () => {
-  const { chain, endpoint, close } = await serve();
+  const parameters = testParameters({ economics: { baseFee: 1 } });
+  const { chain, endpoint, close } = await serve(openFundedChain(new Map([[MINER.account, 3n]]), parameters));
   try {
     const blocks = new AbortController();
     const submitted = Promise.withResolvers<void>();
@@ -128,6 +137,25 @@ test('sendThroughNode waits for the block and says what the ledger answered', as
     const receipt = await sending;
     assert.is(receipt.height, 1);
     assert.is(receipt.error, 'ERR_INSUFFICIENT_BALANCE');
+  } finally {
+    await close();
+  }
+});
+
+test('sendThroughNode ends when another transaction took the nonce, instead of waiting for its last height', async () => {
+  const { chain, endpoint, close } = await serve();
+  try {
+    const submitted = Promise.withResolvers<void>();
+    const call = { tag: 'registerMiner', value: { device: 'mine' } } as const;
+    const send = { endpoint, signer: MINER, call, lifetimeBlocks: 1000 };
+    const sending = rejection(sendThroughNode(send, { onSubmitted: () => submitted.resolve() }));
+    await submitted.promise;
+    // Another program with the same key was faster, through another node.
+    const { chain: elsewhere } = openChain(':memory:', chainGenesis());
+    await elsewhere.submit(signed(elsewhere, MINER, register));
+    const block = await advance(elsewhere);
+    await chain.commit(block, (await elsewhere.finalized(1))!.commit);
+    assert.is((await sending).code, 'ERR_NONCE_TOO_LOW');
   } finally {
     await close();
   }
@@ -222,8 +250,10 @@ test('the stream goes on after a cursor, filters, and turns pages of other origi
       received.push(JSON.parse(String(data)));
       if (received.length === 2) {
         // Caught up: the next ones are live.
-        chain.submit(signed(chain, MINER, register));
-        advance(chain).catch(got.reject);
+        chain
+          .submit(signed(chain, MINER, register))
+          .then(() => advance(chain))
+          .catch(got.reject);
       }
       if (received.length === 4) got.resolve();
     });

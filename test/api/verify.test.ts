@@ -24,7 +24,7 @@ function alice(...args: string[]): Promise<{ code: number; stdout: string; stder
 
 async function withNode(body: (chain: Blockchain, api: string) => Promise<void>): Promise<void> {
   const { chain, store } = openChain();
-  chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: 'test' } }));
+  await chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: 'test' } }));
   for (let height = 1; height <= 12; height++) await advance(chain);
   const server = new ApiServer(
     { host: '127.0.0.1', port: 0 },

@@ -19,6 +19,9 @@ function network(takes: (cid: string, attempt: number) => boolean) {
       for (const { count, resolve } of waiters) if (attempts.length >= count) resolve();
       if (!takes(cid, attempts.length)) throw new Error('nobody takes it');
     },
+    async withdraw(cid: string): Promise<void> {
+      attempts.push(`-${cid}`);
+    },
   };
 }
 
@@ -31,6 +34,38 @@ test('announces in order, each once, and again what nobody took', async () => {
   // "a" was on its way when it was named again, so it goes out once more; the second "b" only waited already.
   assert.equal(net.attempts.slice(0, 5).sort(), ['a', 'a', 'b', 'b', 'c']);
   assert.equal(net.attempts.slice(0, 2), ['a', 'b']);
+});
+
+test('what is taken back is not announced any more, whether it waited or was on its way', async () => {
+  const started = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const done = Promise.withResolvers<void>();
+  const log: string[] = [];
+  const announcer = new Announcer(
+    {
+      async provide(cid) {
+        log.push(cid);
+        started.resolve();
+        await go.promise;
+        if (cid === 'a') throw new Error('nobody takes it');
+      },
+      async withdraw(cid) {
+        log.push(`-${cid}`);
+        if (log.includes('-a') && log.includes('-b')) done.resolve();
+      },
+    },
+    SILENT_LOG,
+  );
+  announcer.announce('a');
+  await started.promise;
+  announcer.announce('b');
+  announcer.withdraw('a');
+  announcer.withdraw('b');
+  go.resolve();
+  await done.promise;
+  await announcer.stop();
+  // "a" failed and is not tried again; "b" was never told to anybody.
+  assert.equal(log.sort(), ['-a', '-b', 'a']);
 });
 
 test('stops at once, and takes nothing after', async () => {

@@ -1,10 +1,13 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { base58btc } from 'multiformats/bases/base58';
+import { CID } from 'multiformats/cid';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BlobExchange, type FetchProgress } from '../../node/blobs/exchange.ts';
-import { CHUNK_BYTES, type Manifest, makeManifest } from '../../node/blobs/manifest.ts';
+import { CHUNK_BYTES, cidText, type Manifest, makeManifest } from '../../node/blobs/manifest.ts';
 import { openBlobStore } from '../../node/blobs/store.ts';
 import { BLOB_LIMITS, BLOB_PROTOCOL, decodeRequest, encodeOpened, encodePresent, KIND } from '../../node/blobs/wire.ts';
 import type { Network } from '../../node/network/network.ts';
@@ -136,6 +139,44 @@ test(
     const other = await honest.blobs.publish(sample(100, 5));
     assert.is((await fetcher.blobs.fetch(other, { hints: liars })).length, 100);
     assert.is(wrongChunks.asked.length, asked, 'never asked again, not for other blobs either');
+  }),
+);
+
+test(
+  'a CID in another base names the same blob, and makes nobody a liar',
+  withPeers(async (peers) => {
+    const honest = await Node.start(peers, 'honest');
+    const fetcher = await Node.start(peers, 'fetcher', honest);
+    const bytes = sample(2 * CHUNK_BYTES, 31);
+    const cid = await honest.blobs.publish(bytes);
+    const spelling = CID.parse(cid).toString(base58btc);
+    assert.is.not(spelling, cid);
+    await until(() => fetcher.network.peers().length === 1, 'connected');
+    const fetched = await fetcher.blobs.fetch(spelling, { hints: [honest.network.peerId], timeoutMs: 10_000 });
+    assert.ok(equal(fetched, bytes));
+    assert.equal(fetcher.blobs.liars(), []);
+    assert.ok(fetcher.blobs.store.has(cid), 'it is stored under its one name');
+    assert.is((await fetcher.blobs.fetch(spelling)).length, bytes.length, 'and found there by any spelling');
+    assert.is(fetcher.blobs.stats().fetches, 1);
+  }),
+);
+
+test(
+  'who delivers exactly what a name stands for is no liar, whatever that is',
+  withPeers(async (peers) => {
+    // The author of the name wrote something that is no manifest; the provider gives just these bytes.
+    const bad = sample(200, 32);
+    const cid = cidText(createHash('sha256').update(bad).digest());
+    const honest = await Node.start(peers, 'honest');
+    const fetcher = await Node.start(peers, 'fetcher', honest);
+    const deliverer = await impostor(peers, 'deliverer', honest, {
+      open: () => encodeOpened({ manifest: bad, have: undefined, chunk: undefined }),
+      chunk: () => new Uint8Array(1),
+    });
+    await until(() => fetcher.network.peers().includes(deliverer.network.peerId), 'connected');
+    const fetching = fetcher.blobs.fetch(cid, { hints: [deliverer.network.peerId], timeoutMs: 5_000 });
+    assert.is(await codeOf(fetching), 'ERR_NOT_A_BLOB', 'nobody can deliver this, so nobody is asked for longer');
+    assert.equal(fetcher.blobs.liars(), []);
   }),
 );
 

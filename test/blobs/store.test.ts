@@ -250,6 +250,24 @@ test(
 );
 
 test(
+  'what is given up goes before what was used longer ago',
+  withStore(async (reopen) => {
+    const store = await reopen({ capacityBytes: 3000 });
+    const [shard, garbage, other] = [
+      await store.put(sample(1000, 1)),
+      await store.put(sample(1000, 2)),
+      await store.put(sample(1000, 3)),
+    ];
+    await store.get(garbage);
+    store.evictFirst(garbage);
+    await store.put(sample(1000, 4));
+    assert.not.ok(store.has(garbage));
+    assert.ok(store.has(shard) && store.has(other));
+    store.evictFirst('not here');
+  }),
+);
+
+test(
   'a smaller capacity after a restart is kept to, and the order of use too',
   withStore(async (reopen) => {
     const store = await reopen();

@@ -1,13 +1,27 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { beaconMessage } from '../../node/chain/beacon.ts';
+import { blockchain } from '../../node/blockchain/blockchain.ts';
+import { beaconMessage, beaconProofHash } from '../../node/chain/beacon.ts';
 import { blockId, decodeBlock, encodeBlock, MAX_BLOCK_BYTES, transactionsRoot } from '../../node/chain/block.ts';
+import { genesisHash } from '../../node/chain/genesis.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import type { Call } from '../../node/chain/transaction.ts';
 import { validatorSetHash } from '../../node/chain/validator-set.ts';
 import { InvalidBlockError } from '../../node/ledger/errors.ts';
-import { namedAccount, register, SALT, testParameters } from '../ledger/harness.ts';
-import { advance, chainGenesis, commitFor, openChain, PROPOSER, proposeNext, signed, testSigner } from './harness.ts';
+import { InlineVerifier, type SignatureVerifier } from '../../node/signature-checks/verifier.ts';
+import { Store } from '../../node/store/store.ts';
+import { register, testParameters } from '../ledger/harness.ts';
+import {
+  advance,
+  chainGenesis,
+  commitFor,
+  openChain,
+  openFundedChain,
+  PROPOSER,
+  proposeNext,
+  signed,
+  testSigner,
+} from './harness.ts';
 
 test('proposes, validates and commits; a second node follows to the same state', async () => {
   const { chain } = openChain();
@@ -18,7 +32,7 @@ test('proposes, validates and commits; a second node follows to the same state',
   chain.onWork(() => {
     called += 1;
   });
-  chain.submit(signed(chain, testSigner(1), register()));
+  await chain.submit(signed(chain, testSigner(1), register()));
   assert.is(called, 1);
   assert.ok(chain.hasWork());
   for (let height = 1; height <= 5; height++) {
@@ -46,7 +60,7 @@ test('a block with any field changed is refused with a reason', async () => {
   const { chain } = openChain();
   const { chain: other } = openChain();
   await other.validate(await proposeNext(other));
-  other.submit(signed(other, testSigner(1), register()));
+  await other.submit(signed(other, testSigner(1), register()));
   const block = await proposeNext(other);
   const flip = '00'.repeat(32) as never;
   const { header } = block;
@@ -64,6 +78,7 @@ test('a block with any field changed is refused with a reason', async () => {
     modelRoot: { ...header, modelRoot: flip },
     trainingRound: { ...header, trainingRound: 2 },
     beacon: { ...header, beacon: flip },
+    beaconProofHash: { ...header, beaconProofHash: flip },
   };
   assert.is(Object.keys(headers).length, Object.keys(header).length);
   for (const [field, changed] of Object.entries(headers)) {
@@ -73,6 +88,12 @@ test('a block with any field changed is refused with a reason', async () => {
   const proof = new Uint8Array(block.beaconProof);
   proof[50] ^= 1;
   assert.not((await chain.validate({ ...block, beaconProof: proof })).valid, 'beacon proof');
+  const ownFault = await chain.validate({
+    ...block,
+    beaconProof: proof,
+    header: { ...header, beaconProofHash: beaconProofHash(proof) },
+  });
+  assert.match(ownFault.valid ? '' : ownFault.reason, /proof is not the proposer/);
   const garbage = [new Uint8Array(10)];
   const withGarbage = { ...header, transactionsRoot: transactionsRoot(garbage) };
   assert.not((await chain.validate({ ...block, header: withGarbage, transactions: garbage })).valid, 'garbage');
@@ -91,26 +112,26 @@ test('a block with any field changed is refused with a reason', async () => {
 });
 
 test('a block never grows over its limits, whatever waits', async () => {
-  const parameters = testParameters({ economics: { transactionsPerAccountPerBlock: 64 } });
-  const { chain } = openChain(':memory:', chainGenesis(parameters));
-  // 48 transactions of about 40 KB are more than one block of 1 MiB.
-  const scores = Array.from({ length: 950 }, (_, index) => ({
-    miner: namedAccount(`${index}`),
-    verdict: { tag: 'scored' as const, value: 1n },
-  }));
-  const call: Call = { tag: 'revealScores', value: { round: 1, salt: SALT, heldOutLoss: 0n, scores } };
-  for (let index = 0; index < 48; index++) chain.submit(signed(chain, testSigner(1), call));
+  const economics = { transactionsPerAccountPerBlock: 64, baseFee: 1 };
+  const signers = Array.from({ length: 5 }, (_, index) => testSigner(index + 1));
+  const balances = new Map(signers.map(({ account }) => [account, 1000n]));
+  const { chain } = openFundedChain(balances, testParameters({ economics }));
+  // Refused, paid for all the same, and together more than one block of 1 MiB.
+  const call: Call = { tag: 'voteParameters', value: { change: 'x'.repeat(4096), height: 9 } };
+  for (const signer of signers)
+    for (let index = 0; index < 60; index++) await chain.submit(signed(chain, signer, call));
   const block = await advance(chain);
-  assert.ok(block.transactions.length >= 24 && block.transactions.length < 30, `${block.transactions.length}`);
+  assert.ok(block.transactions.length >= 230 && block.transactions.length < 256, `${block.transactions.length}`);
   assert.ok(encodeBlock(block).length <= MAX_BLOCK_BYTES);
   await advance(chain);
   assert.is(chain.waiting.transactions, 0);
-  assert.is(chain.account(testSigner(1).account).nonce, 48);
+  for (const { account } of signers)
+    assert.equal([chain.account(account).nonce, chain.account(account).balance], [60, 940n]);
 });
 
 test('the mempool is left as it was by proposing and validating', async () => {
   const { chain } = openChain();
-  const id = chain.submit(signed(chain, testSigner(1), register()));
+  const id = await chain.submit(signed(chain, testSigner(1), register()));
   for (let index = 0; index < 3; index++) {
     const block = await proposeNext(chain);
     assert.is(block.transactions.length, 1);
@@ -144,6 +165,36 @@ test('a block that was never validated is executed when it is committed, and ref
   assert.instance(thrown, InvalidBlockError);
 });
 
+test('the signatures of a block of unseen transactions are checked at once, elsewhere, and only the first time', async () => {
+  const calls: string[] = [];
+  const inline = new InlineVerifier();
+  const verifier: SignatureVerifier = {
+    verify: (checks, urgency) => {
+      calls.push(`${checks.length} ${checks[0]?.kind} ${urgency}`);
+      return inline.verify(checks);
+    },
+    close: async () => {},
+  };
+  const { chain: other } = openChain();
+  for (let index = 0; index < 100; index++) await other.submit(signed(other, testSigner(index), register()));
+  const block = await proposeNext(other);
+  const genesis = chainGenesis();
+  const store = Store.open({ path: ':memory:', genesisHash: genesisHash(genesis) });
+  const chain = blockchain({ genesis })({ store, verifier });
+  await chain.submit(block.transactions[0]!, 'gossip');
+  assert.equal(calls.splice(0), ['1 signature gossip']);
+  const last = Uint8Array.from(block.transactions[99]!);
+  last[last.length - 5]! ^= 1;
+  const transactions = block.transactions.with(99, last);
+  const header = { ...block.header, transactionsRoot: transactionsRoot(transactions) };
+  const forged = { ...block, header, transactions };
+  const verdict = await chain.validate(forged);
+  assert.match(verdict.valid ? '' : verdict.reason, /signature does not verify/);
+  assert.equal(calls.splice(0), ['1 proof block', '99 signature block']);
+  assert.ok((await chain.validate(block)).valid);
+  assert.equal(calls.splice(0), ['1 proof block', '1 signature block']);
+});
+
 test('listeners hear of blocks after they are final; one that fails harms nobody', async () => {
   const failures: string[] = [];
   const { chain } = openChain(':memory:', chainGenesis(), undefined, { error: (_, message) => failures.push(message) });
@@ -156,7 +207,7 @@ test('listeners hear of blocks after they are final; one that fails harms nobody
     assert.is(state, chain.state);
     heard.push(height, receipts.length, events.length);
   });
-  chain.submit(signed(chain, testSigner(1), register()));
+  await chain.submit(signed(chain, testSigner(1), register()));
   await advance(chain);
   assert.equal(heard, [1, 1, 1]);
   assert.is(failures.length, 1);

@@ -3,6 +3,7 @@
  */
 
 import { type Blockchain, blockchain, type ListenerLog } from '../../node/blockchain/blockchain.ts';
+import type { AccountId } from '../../node/chain/account.ts';
 import { beaconMessage } from '../../node/chain/beacon.ts';
 import { type Block, blockId, type Commit, voteSignBytes } from '../../node/chain/block.ts';
 import { genesisHash, networkId } from '../../node/chain/genesis.ts';
@@ -13,9 +14,13 @@ import {
   type TransactionBody,
   transactionSignBytes,
 } from '../../node/chain/transaction.ts';
+import { validatorSetHash } from '../../node/chain/validator-set.ts';
 import { type AccountSigner, accountSigner, sessionSigner, signaturesReady } from '../../node/identity/signatures.ts';
+import { forkedState } from '../../node/ledger/forked-state.ts';
+import { LedgerState } from '../../node/ledger/state.ts';
+import type { MempoolLimits } from '../../node/mempool/mempool.ts';
 import { Store, type WritePoint } from '../../node/store/store.ts';
-import { testGenesis, testParameters } from '../ledger/harness.ts';
+import { testGenesis, testParameters, withBalances } from '../ledger/harness.ts';
 
 await signaturesReady();
 
@@ -40,6 +45,22 @@ export function openChain(
 ): { chain: Blockchain; store: Store } {
   const store = Store.open({ path, genesisHash: genesisHash(genesis), onWrite });
   return { chain: blockchain({ genesis })({ store, log }), store };
+}
+
+/** A chain in whose first state accounts have balances that were never mined, for tests that need money at once. */
+export function openFundedChain(
+  balances: ReadonlyMap<AccountId, bigint>,
+  parameters?: Parameters,
+  mempool: Partial<MempoolLimits> = {},
+  path = ':memory:',
+): { chain: Blockchain; store: Store } {
+  const unfunded = chainGenesis(parameters);
+  const before = withBalances(LedgerState.genesis(unfunded), balances);
+  const genesis = { ...unfunded, initialState: { root: before.root, network: genesisHash(unfunded), height: 0 } };
+  const state = forkedState(genesis, before.tree.entries());
+  const store = Store.open({ path, genesisHash: genesisHash(genesis) });
+  store.writeGenesis(state.tree.entries(), new Map([[validatorSetHash(state.nextValidators), state.nextValidators]]));
+  return { chain: blockchain({ genesis, mempool })({ store }), store };
 }
 
 /** A signed transaction in wire form. */

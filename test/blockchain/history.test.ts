@@ -5,23 +5,23 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { blockchain } from '../../node/blockchain/blockchain.ts';
 import { readStateFile, StateFileError, writeStateFile } from '../../node/blockchain/state-file.ts';
+import { voteParameters } from '../../node/chain/calls.ts';
 import { type Genesis, genesisHash } from '../../node/chain/genesis.ts';
 import { ForkedStateError, forkedState } from '../../node/ledger/forked-state.ts';
 import { prove, verifyProof } from '../../node/ledger/proof.ts';
 import { MIN_BLOCK_WINDOW, Store } from '../../node/store/store.ts';
-import { advance, chainGenesis, openChain, PROPOSER, signed, testSigner } from './harness.ts';
+import { advance, chainGenesis, openChain, PROPOSER, signed } from './harness.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'alice-history-'));
 test.after(() => rmSync(folder, { recursive: true }));
-
-const MINER = testSigner(1);
 
 /** A chain in which every block changes something of an account. */
 async function grown(store: Store, genesis: Genesis, height: number) {
   const chain = blockchain({ genesis })({ store });
   const roots = [chain.state.root];
   while (chain.height < height) {
-    chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: `d${chain.height}` } }));
+    const change = voteParameters({ economics: { vestingMs: chain.height + 1 } }, chain.height + 2);
+    await chain.submit(signed(chain, PROPOSER, change));
     await advance(chain);
     roots.push(chain.state.root);
   }
@@ -43,9 +43,9 @@ test('every state of the window is there, before and after a restart, and proves
     for (const height of [15, 24, 20, 17, 25]) {
       const state = again.stateAt(height);
       assert.is(state?.root, roots[height], `height ${height}`);
-      assert.is(state?.account(MINER.account).nonce, height);
+      assert.is(state?.account(PROPOSER.account).nonce, height);
       assert.is(again.lightBlock(height)?.header.stateRoot, roots[height]);
-      const key = `account/${MINER.account}`;
+      const key = `account/${PROPOSER.account}`;
       assert.ok(state && verifyProof(roots[height], key, prove(state.tree, key)));
     }
     for (const height of [0, 14, 26]) assert.is(again.stateAt(height), undefined, `height ${height}`);
@@ -93,14 +93,14 @@ test('a state goes through a file and begins another network, which goes on from
   const founders = genesis.validators.map((founder) => ({ ...founder, weight: '77' }));
   const fork: Genesis = { ...genesis, name: 'fork', initialState, validators: founders };
   const state = forkedState(fork, entries);
-  assert.is(state.account(MINER.account).nonce, 6);
+  assert.is(state.account(PROPOSER.account).nonce, 6);
   assert.is(state.height, 0);
   const store = Store.open({ path: ':memory:', genesisHash: genesisHash(fork) });
   assert.throws(() => blockchain({ genesis: fork })({ store }), /alice state import/);
   store.writeGenesis(state.tree.entries(), new Map());
   const { chain: forked } = await grown(store, fork, 3);
   assert.is(forked.height, 3);
-  assert.is(forked.state.account(MINER.account).nonce, 9);
+  assert.is(forked.state.account(PROPOSER.account).nonce, 9);
   assert.is(forked.state.timeMs, chain.state.timeMs + 300n);
   // The set is elected from the stakes: those of the old founders are gone, those of the new ones are there.
   assert.equal(forked.state.stakers, [PROPOSER.account]);

@@ -5,6 +5,7 @@ import { amount, UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import { beaconMessage } from '../../node/chain/beacon.ts';
 import { bond, certifySessionKey, registerMiner, transfer } from '../../node/chain/calls.ts';
 import { InvalidGenesisError, sessionCertificateBytes } from '../../node/chain/genesis.ts';
+import type { Hash } from '../../node/chain/hash.ts';
 import { parseHash } from '../../node/chain/hash.ts';
 import { sessionProofBytes } from '../../node/chain/session-signature.ts';
 import { type Call, scoresCommitment, submissionCommitment, taskNonce } from '../../node/chain/transaction.ts';
@@ -12,13 +13,13 @@ import { validatorSetHash } from '../../node/chain/validator-set.ts';
 import { checkGenesisCertificates } from '../../node/identity/genesis-certificates.ts';
 import { type AccountSigner, sessionSigner } from '../../node/identity/signatures.ts';
 import { TransactionRefusedError } from '../../node/mempool/errors.ts';
-import { namedCid, namedHash, SALT, scored, testParameters } from '../ledger/harness.ts';
+import { namedCid, namedHash, PROVIDER, SALT, scored, testParameters } from '../ledger/harness.ts';
 import { advance, chainGenesis, commitFor, openChain, PROPOSER, signed, testSigner } from './harness.ts';
 
 type Chain = ReturnType<typeof openChain>['chain'];
 
 async function send(chain: Chain, signer: AccountSigner, call: Call, afterMs = 100): Promise<string | undefined> {
-  const id = chain.submit(signed(chain, signer, call));
+  const id = await chain.submit(signed(chain, signer, call));
   await advance(chain, afterMs);
   return chain.receipt(id)?.error;
 }
@@ -35,7 +36,7 @@ async function mintSomething(chain: Chain): Promise<void> {
   const sheet = { heldOutLoss: 5n, salt: SALT, scores };
   const calls: Call[] = [
     { tag: 'commitSubmission', value: { round, commitment } },
-    { tag: 'revealSubmission', value: { round, cid, sizeBytes: 1000, salt: SALT } },
+    { tag: 'revealSubmission', value: { round, cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER } },
     { tag: 'commitScores', value: { round, commitment: scoresCommitment({ round, validator: me, ...sheet }) } },
     { tag: 'revealScores', value: { round, ...sheet } },
     { tag: 'attestModel', value: { round, modelRoot: namedHash('new weights'), checkpoint: '' } },
@@ -51,10 +52,8 @@ test('from the first mint to a second validator: headers name each set two block
   await mintSomething(chain);
   assert.ok(chain.account(PROPOSER.account).balance > 10n * UNITS_PER_ALICE);
   // There is money now, and the joiner has none of it.
-  assert.throws(
-    () => chain.submit(signed(chain, joiner, bond(amount(UNITS_PER_ALICE)))),
-    (error: unknown) => error instanceof TransactionRefusedError && error.code === 'ERR_CANNOT_PAY_FEE',
-  );
+  const refused = await chain.submit(signed(chain, joiner, bond(amount(UNITS_PER_ALICE)))).catch((error) => error);
+  assert.ok(refused instanceof TransactionRefusedError && refused.code === 'ERR_CANNOT_PAY_FEE');
   assert.is(await send(chain, PROPOSER, transfer(joiner.account, amount(8n * UNITS_PER_ALICE))), undefined);
   assert.is(await send(chain, joiner, bond(amount(5n * UNITS_PER_ALICE))), undefined);
   const { sessionKey, sign } = sessionSigner(new Uint8Array(32).fill(77));
@@ -108,11 +107,13 @@ test('a proposer leaves out what its signer can no longer pay, and the pool forg
   const poor = testSigner(2);
   await mintSomething(chain);
   assert.is(await send(chain, PROPOSER, transfer(poor.account, amount(2500n))), undefined);
-  const ids = [0, 1].map(() => chain.submit(signed(chain, poor, transfer(PROPOSER.account, amount(1000n)))));
+  const ids: Hash[] = [];
+  for (let index = 0; index < 2; index++)
+    ids.push(await chain.submit(signed(chain, poor, transfer(PROPOSER.account, amount(1000n)))));
   const block = await advance(chain);
   assert.is(block.transactions.length, 1);
-  assert.is(chain.receipt(ids[0])?.error, undefined);
-  assert.not(chain.isWaiting(ids[1]));
+  assert.is(chain.receipt(ids[0]!)?.error, undefined);
+  assert.not(chain.isWaiting(ids[1]!));
   assert.is(chain.account(poor.account).balance, 500n);
 });
 

@@ -1,13 +1,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Blockchain } from '../../node/blockchain/blockchain.ts';
-import { blockchain } from '../../node/blockchain/blockchain.ts';
 import { TransactionExpiredError, TransactionSender } from '../../node/blockchain/transaction-sender.ts';
-import { genesisHash } from '../../node/chain/genesis.ts';
+import type { Call } from '../../node/chain/transaction.ts';
 import { TransactionRefusedError } from '../../node/mempool/errors.ts';
-import { Store } from '../../node/store/store.ts';
-import { register, transferCall } from '../ledger/harness.ts';
-import { advance, chainGenesis, openChain, PROPOSER, signed, testSigner } from './harness.ts';
+import { namedHash, register, testParameters, transferCall } from '../ledger/harness.ts';
+import { advance, chainGenesis, openChain, openFundedChain, PROPOSER, signed, testSigner } from './harness.ts';
 
 const SIGNER = testSigner(1);
 
@@ -33,21 +31,74 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
 /** Lets everything that waits on promises go on. */
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
+/** A chain on which calls cost a unit and the sender has some. */
+function payingChain(mempool?: { maxPerAccount: number }) {
+  return openFundedChain(new Map([[SIGNER.account, 100n]]), testParameters({ economics: { baseFee: 1 } }), mempool)
+    .chain;
+}
+
 test('receipts, for what worked and for what the ledger refused, in the order of sending', async () => {
-  const { chain } = openChain();
+  const chain = payingChain();
   const published: Uint8Array[] = [];
   const sender = senderOn(chain, published);
   const first = sender.send(register());
-  const second = sender.send(transferCall(PROPOSER.account, 5n));
+  const second = sender.send(transferCall(PROPOSER.account, 500n));
   await settle();
   await advance(chain);
   assert.equal([(await first).error, (await first).nonce], [undefined, 0]);
   assert.equal([(await second).error, (await second).nonce], ['ERR_INSUFFICIENT_BALANCE', 1]);
   assert.is(published.length, 2);
-  const third = sender.send(register());
+});
+
+test('a free call that the ledger refuses is an error at once and uses no nonce', async () => {
+  const { chain } = openChain();
+  const sender = senderOn(chain);
+  const first = sender.send(register());
   await settle();
   await advance(chain);
-  assert.equal([(await third).error, (await third).nonce], ['ERR_ALREADY_REGISTERED', 2]);
+  assert.is((await first).nonce, 0);
+  const error = await rejection(sender.send(register()));
+  assert.is((error as TransactionRefusedError).code, 'ERR_ALREADY_REGISTERED');
+  assert.is(chain.account(SIGNER.account).nextNonce, 1);
+});
+
+test('a free call whose time is over ends with an error, and what waited behind it takes its nonce', async () => {
+  const genesis = chainGenesis(testParameters({ rounds: { trainDeadlineMs: 10_000 } }));
+  const { chain } = openChain(':memory:', genesis);
+  const { chain: elsewhere } = openChain(':memory:', genesis);
+  const follow = async (afterMs: number) => {
+    const block = await advance(elsewhere, afterMs);
+    await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
+    await settle();
+  };
+  const other = testSigner(2);
+  for (const signer of [SIGNER, other]) await elsewhere.submit(signed(elsewhere, signer, register()));
+  await follow(100);
+  await follow(5000);
+  assert.is(chain.state.round.expected.length, 2);
+  const { round } = chain.state.round;
+  const commit = (number: number): Call => ({
+    tag: 'commitSubmission',
+    value: { round: number, commitment: namedHash('c') },
+  });
+  const sender = senderOn(chain);
+  const late = rejection(sender.send(commit(round)));
+  const next = sender.send(commit(round + 1), { lifetimeBlocks: 50 });
+  await settle();
+  assert.is(chain.account(SIGNER.account).nextNonce, 3);
+  // Proposers never heard of the first, and the training phase ends without it.
+  await elsewhere.submit(signed(elsewhere, other, commit(round)));
+  await follow(100);
+  await follow(10_000);
+  assert.is(chain.state.round.phase, 'reveal');
+  assert.is(((await late) as TransactionRefusedError).code, 'ERR_WRONG_PHASE');
+  await follow(100);
+  assert.is(chain.account(SIGNER.account).nextNonce, 2);
+  // Nobody reveals: the next round opens, and the second call goes in under the nonce of the first.
+  await follow(60_000);
+  assert.is(chain.state.round.round, round + 1);
+  await advance(chain);
+  assert.is((await next).nonce, 1);
 });
 
 test('expires when no block takes it, and its nonce is free again', async () => {
@@ -84,18 +135,18 @@ test('publishes again, under new bytes and the same id, while it is not included
   assert.is(published.length, 2);
   assert.not.equal(published[0], published[1]);
   // The other node gets it now, and a block with its signature counts for the sender.
-  elsewhere.submit(published[1]);
+  await elsewhere.submit(published[1]);
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   assert.is((await sent).height, 4);
 });
 
 test('another program with the same key took the nonce: sends again with the next', async () => {
-  const { chain } = openChain();
-  const { chain: elsewhere } = openChain();
+  const chain = payingChain();
+  const elsewhere = payingChain();
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 5n));
   await settle();
-  elsewhere.submit(signed(elsewhere, SIGNER, register()));
+  await elsewhere.submit(signed(elsewhere, SIGNER, register()));
   const block = await advance(elsewhere);
   await chain.commit(block, (await elsewhere.finalized(block.header.height))!.commit);
   await settle();
@@ -105,9 +156,9 @@ test('another program with the same key took the nonce: sends again with the nex
 });
 
 test('its own transactions from before a restart wait already: goes behind them', async () => {
-  const { chain } = openChain();
-  chain.submit(signed(chain, SIGNER, register()));
-  chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
+  const chain = payingChain();
+  await chain.submit(signed(chain, SIGNER, register()));
+  await chain.submit(signed(chain, SIGNER, transferCall(PROPOSER.account, 1n)));
   const sent = senderOn(chain).send(transferCall(PROPOSER.account, 2n));
   await settle();
   await advance(chain);
@@ -115,9 +166,7 @@ test('its own transactions from before a restart wait already: goes behind them'
 });
 
 test('waits for room, and keeps many sends going at once', async () => {
-  const genesis = chainGenesis();
-  const store = Store.open({ path: ':memory:', genesisHash: genesisHash(genesis) });
-  const chain = blockchain({ genesis, mempool: { maxPerAccount: 4 } })({ store });
+  const chain = payingChain({ maxPerAccount: 4 });
   const sender = senderOn(chain);
   const sent = Promise.all(Array.from({ length: 15 }, () => sender.send(transferCall(PROPOSER.account, 1n))));
   for (let index = 0; index < 12; index++) {

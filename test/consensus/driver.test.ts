@@ -273,11 +273,12 @@ test('proposals: the first of a round counts; another only where a third voted f
   assert.is(play(state, proposal(1, X, 1)).state.proposals.has(1), false, 'a valid round that is not below the round');
 });
 
-test('the same value with a body that was invalid first is taken again', () => {
-  const { state } = play(start(), BEGIN, proposal(0, X, -1, { valid: false }));
-  assert.ok(isProposalWanted(state, 0, X));
-  const { effects } = play(state, proposal(0, X), ...votes('abc', 'precommit', 0, X));
-  assert.is(decisions(effects).length, 1);
+test('a value that was judged is not judged again: its id names every byte of its block', () => {
+  for (const valid of [true, false]) {
+    const { state } = play(start(), BEGIN, proposal(0, X, -1, { valid }), ...votes('ab', 'prevote', 0, X));
+    assert.not(isProposalWanted(state, 0, X));
+    assert.is(play(state, proposal(0, X, -1, { valid: !valid })).state, state);
+  }
 });
 
 test('equivocation is told once, with both votes', () => {

@@ -61,6 +61,7 @@ export function lightChain({ length, setAt, header: change = (header) => header 
       modelRoot: ZERO_HASH,
       trainingRound: 1,
       beacon: ZERO_HASH,
+      beaconProofHash: ZERO_HASH,
     });
     const commit = commitOf(header, setAt(height));
     blocks.push({ header, commit, validators: setAt(height), nextValidators: setAt(height + 1) });

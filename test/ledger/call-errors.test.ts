@@ -1,4 +1,7 @@
 /** Every code by which the ledger refuses a call or a transaction, provoked. */
+import { peerIdFromString } from '@libp2p/peer-id';
+import { base58btc } from 'multiformats/bases/base58';
+import { CID } from 'multiformats/cid';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { amount } from '../../node/chain/amount.ts';
@@ -26,7 +29,7 @@ import {
 
 const seen = new Set<string>();
 
-/** Asserts that a call fails with a code and changes nothing but the nonce. */
+/** Asserts that a free call fails with a code and changes nothing: it is in no block, and its nonce is free. */
 function refused(
   ledger: LedgerHarness,
   signer: Parameters<LedgerHarness['try']>[0],
@@ -36,10 +39,9 @@ function refused(
   const before = ledger.state;
   assert.is(ledger.try(signer, call), code);
   seen.add(code);
-  assert.is(ledger.state.account(signer).nonce, before.account(signer).nonce + 1);
+  assert.is(ledger.state.account(signer).nonce, before.account(signer).nonce);
   assert.is(ledger.state.account(signer).balance, before.account(signer).balance);
-  const changed = [...ledger.last!.changes.keys()].sort();
-  assert.equal(changed, [`account/${signer}`, 'chain']);
+  assert.equal([...ledger.last!.changes.keys()], ['chain']);
 }
 
 test('transfer', () => {
@@ -233,6 +235,7 @@ test('revealSubmission', () => {
   refused(ledger, third, ledger.revealCall(third), 'ERR_NOT_COMMITTED');
   refused(ledger, second, ledger.revealCall(second, 'short'), 'ERR_INVALID_CID');
   refused(ledger, second, ledger.revealCall(second, `${namedCid('a')} `), 'ERR_INVALID_CID');
+  refused(ledger, second, ledger.revealCall(second, CID.parse(namedCid('a')).toString(base58btc)), 'ERR_INVALID_CID');
   refused(ledger, first, ledger.revealCall(first, namedCid('another blob')), 'ERR_COMMITMENT_MISMATCH');
   const good = ledger.revealCall(first);
   if (good.tag !== 'revealSubmission') throw new Error('unreachable');
@@ -241,6 +244,18 @@ test('revealSubmission', () => {
     value: { ...good.value, ...value },
   });
   refused(ledger, first, change({ sizeBytes: 0 }), 'ERR_INVALID_SIZE');
+  const wrongProviders = [
+    '',
+    good.value.provider.slice(0, -1),
+    `${good.value.provider}1`,
+    // Right letters, another value: above what 32 bytes of key can make of the prefix.
+    `12D3KooW${'z'.repeat(44)}`,
+    '/ip4/192.0.2.1/tcp/4001',
+    // The same peer as a CID, and an RSA peer.
+    peerIdFromString(good.value.provider).toCID().toString(),
+    'QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN',
+  ];
+  for (const provider of wrongProviders) refused(ledger, first, change({ provider }), 'ERR_INVALID_PROVIDER');
   refused(ledger, first, change({ salt: new Uint8Array(32) }), 'ERR_COMMITMENT_MISMATCH');
   refused(ledger, first, change({ round: 2 }), 'ERR_WRONG_ROUND');
   assert.is(ledger.try(first, good), undefined);
@@ -375,8 +390,9 @@ test('what no block may hold', () => {
     ERR_ACCOUNT_LIMIT: check({}, { included: parameters.economics.transactionsPerAccountPerBlock }),
   };
   for (const [expected, code] of Object.entries(codes)) assert.is(code, expected);
-  // Whether the fee can be paid is for fees.test.ts.
-  assert.equal([...Object.keys(codes), 'ERR_CANNOT_PAY_FEE'].sort(), Object.keys(INCLUSION_ERRORS).sort());
+  // Whether the fee can be paid is for fees.test.ts, how often what is free may be there for free-calls.test.ts.
+  const elsewhere = ['ERR_CANNOT_PAY_FEE', 'ERR_FREE_CALL_LIMIT'];
+  assert.equal([...Object.keys(codes), ...elsewhere].sort(), Object.keys(INCLUSION_ERRORS).sort());
 
   const empty = { height: 1, timeMs: ledger.state.timeMs + 1n, beacon: namedHash('b'), proposer: a, transactions: [] };
   const transaction = {
@@ -389,6 +405,7 @@ test('what no block may hold', () => {
   assert.throws(() => executeBlock(ledger.state, { ...empty, height: 0 }), isInvalid);
   assert.throws(() => executeBlock(ledger.state, { ...empty, timeMs: ledger.state.timeMs }), isInvalid);
   assert.throws(() => executeBlock(ledger.state, { ...empty, transactions: Array(501).fill(transaction) }), isInvalid);
+  ledger.state = withBalances(ledger.state, new Map([[a, alice(1)]]));
   const flood = Array.from({ length: 17 }, () => [a, transferCall(a, 1n)] as const);
   assert.throws(() => ledger.block(flood), isInvalid);
 });

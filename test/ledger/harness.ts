@@ -2,10 +2,11 @@
  * A ledger under test: made-up accounts, blocks by the call, no signatures.
  */
 import { createHash } from 'node:crypto';
+import { cidText } from '../../node/blobs/manifest.ts';
 import { type AccountId, addressOf } from '../../node/chain/account.ts';
 import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import type { Vote } from '../../node/chain/block.ts';
-import { certifySessionKey } from '../../node/chain/calls.ts';
+import { certifySessionKey, revealSubmission } from '../../node/chain/calls.ts';
 import { type EquivocationEvidence, equivocationEvidence } from '../../node/chain/evidence.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash } from '../../node/chain/hash.ts';
@@ -24,8 +25,21 @@ import {
 import { sessionSigner } from '../../node/identity/signatures.ts';
 import { accountRecord, SUPPLY } from '../../node/ledger/accounts.ts';
 import { Draft } from '../../node/ledger/draft.ts';
+import {
+  type CallErrorCode,
+  INCLUSION_ERRORS,
+  type InclusionErrorCode,
+  InvalidBlockError,
+} from '../../node/ledger/errors.ts';
 import type { LedgerEvent } from '../../node/ledger/events.ts';
-import { type ExecutedBlock, executeBlock, type Receipt } from '../../node/ledger/execute.ts';
+import {
+  type BlockInput,
+  type BuiltBlock,
+  buildBlock,
+  type ExecutedBlock,
+  executeBlock,
+  type Receipt,
+} from '../../node/ledger/execute.ts';
 import { LedgerState } from '../../node/ledger/state.ts';
 
 /** Time of genesis in tests. */
@@ -121,9 +135,9 @@ export function namedHash(name: string): Hash {
   return domainHash('test', Buffer.from(name));
 }
 
-/** A CID-like text by name. */
+/** The CID of a blob that nobody has, by name. */
 export function namedCid(name: string): string {
-  return `b${createHash('sha256').update(name).digest('hex')}`;
+  return cidText(createHash('sha256').update(name).digest());
 }
 
 /** A genesis with those validators. */
@@ -162,12 +176,58 @@ export function withBalances(state: LedgerState, balances: ReadonlyMap<AccountId
   return new LedgerState(state.tree.with(draft.changes()));
 }
 
+/** The peer that every reveal in tests names: an id of the ones that libp2p's documents use. */
+export const PROVIDER = '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA';
+
 /** Salt of every commitment in tests. */
 export const SALT = new Uint8Array(32).fill(7);
 
 /** A verdict with a score in thousandths of a nat. */
 export function scored(milliNats: number): Verdict {
   return { tag: 'scored', value: BigInt(milliNats) * 1_000_000n };
+}
+
+/**
+ * Builds a block out of calls, as a proposer does it, numbering those of each account one after the other. What the
+ * ledger refuses of the free ones is left out, leaves its nonce to the next, and has a receipt with the error all the
+ * same; so has what may be in no block for another reason.
+ */
+export function buildFrom(
+  state: LedgerState,
+  input: Omit<BlockInput, 'transactions'>,
+  calls: readonly (readonly [AccountId, Call])[],
+): { readonly built: BuiltBlock; readonly receipts: Receipt[] } {
+  const refused = new Map<number, Receipt>();
+  for (;;) {
+    const nonces = new Map<AccountId, number>();
+    const offered = calls.flatMap(([signer, call], position) => {
+      if (refused.has(position)) return [];
+      const nonce = nonces.get(signer) ?? state.account(signer).nonce;
+      nonces.set(signer, nonce + 1);
+      const transaction: Transaction = {
+        body: { version: TRANSACTION_VERSION, signer, nonce, validUntil: input.height + 10, tip: 0, call },
+        signature: new Uint8Array(64),
+      };
+      return [{ position, signed: { id: transactionId(transaction), transaction } }];
+    });
+    const built = buildBlock(state, { ...input, transactions: offered.map(({ signed }) => signed) });
+    const unfit = new Map(built.unfit.map(({ id, code }) => [id, code]));
+    let again = false;
+    for (const { position, signed } of offered) {
+      const code = unfit.get(signed.id);
+      if (code === undefined || code === 'ERR_NONCE_GAP') continue;
+      const { signer, nonce, call } = signed.transaction.body;
+      refused.set(position, { id: signed.id, signer, nonce, call: call.tag, error: code as CallErrorCode });
+      again = true;
+    }
+    if (again) continue;
+    const receipts = new Map(built.receipts.map((receipt) => [receipt.id, receipt]));
+    const positions = new Map(offered.map(({ position, signed }) => [position, receipts.get(signed.id)]));
+    return {
+      built,
+      receipts: calls.map((_, position) => (positions.get(position) ?? refused.get(position)) as Receipt),
+    };
+  }
 }
 
 /** A ledger that executes what it is told, block by block. */
@@ -192,7 +252,10 @@ export class LedgerHarness {
     this.state = LedgerState.genesis(genesis);
   }
 
-  /** Executes one block, `afterMs` after the one before. */
+  /**
+   * Executes one block, `afterMs` after the one before, and says what became of each call: a free one that is refused is
+   * in no block, and its account's nonce stays.
+   */
   block(
     calls: readonly (readonly [AccountId, Call])[] = [],
     afterMs = 100,
@@ -200,21 +263,17 @@ export class LedgerHarness {
   ): Receipt[] {
     this.#nowMs += BigInt(afterMs);
     const height = this.state.height + 1;
-    const nonces = new Map<AccountId, number>();
-    const transactions = calls.map(([signer, call]) => {
-      const nonce = nonces.get(signer) ?? this.state.account(signer).nonce;
-      nonces.set(signer, nonce + 1);
-      const transaction: Transaction = {
-        body: { version: TRANSACTION_VERSION, signer, nonce, validUntil: height + 10, tip: 0, call },
-        signature: new Uint8Array(64),
-      };
-      return { id: transactionId(transaction), transaction };
-    });
     const input = { height, timeMs: this.#nowMs, beacon: namedHash(`beacon ${height}`), proposer: this.validators[0] };
-    this.last = executeBlock(this.state, { ...input, transactions, evidence });
+    const { built, receipts } = buildFrom(this.state, { ...input, evidence }, calls);
+    for (const { error } of receipts) {
+      if (error !== undefined && error in INCLUSION_ERRORS && (error as string) !== 'ERR_FREE_CALL_LIMIT')
+        throw new InvalidBlockError(INCLUSION_ERRORS[error as string as InclusionErrorCode]);
+    }
+    this.last = executeBlock(this.state, { ...input, transactions: built.included, evidence });
+    if (this.last.state.root !== built.state.root) throw new Error('proposing and executing differ');
     this.state = this.last.state;
     this.allEvents.push(...this.last.events);
-    return [...this.last.receipts];
+    return receipts;
   }
 
   /** One block per call; the error code of each. */
@@ -240,7 +299,7 @@ export class LedgerHarness {
   }
 
   revealCall(miner: AccountId, cid = this.cidOf(miner)): Call {
-    return { tag: 'revealSubmission', value: { round: this.round, cid, sizeBytes: 1000, salt: SALT } };
+    return revealSubmission(this.round, { cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER });
   }
 
   cidOf(miner: AccountId): string {

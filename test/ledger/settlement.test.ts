@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import type { Verdict } from '../../node/chain/transaction.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
 import { type RevealedScores, settleSubmissions, weightedMedian } from '../../node/ledger/settlement.ts';
-import { namedAccount, namedCid, namedHash } from './harness.ts';
+import { namedAccount, namedCid, namedHash, PROVIDER } from './harness.ts';
 import { Random } from './random.ts';
 
 const UNAVAILABLE: Verdict = { tag: 'unavailable', value: undefined };
@@ -15,7 +15,7 @@ function submission(
   options: { cid?: string; order?: number; revealed?: boolean } = {},
 ): SubmissionRecord {
   const cid = options.cid ?? namedCid(name);
-  const reveal = options.revealed === false ? undefined : { cid, sizeBytes: 10 };
+  const reveal = options.revealed === false ? undefined : { cid, sizeBytes: 10, provider: PROVIDER };
   return { account: namedAccount(name), commitment: namedHash(name), order: options.order ?? 0, reveal };
 }
 

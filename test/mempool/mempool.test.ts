@@ -1,34 +1,62 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
-import { encodeTransaction, type TransactionBody } from '../../node/chain/transaction.ts';
+import { amount } from '../../node/chain/amount.ts';
+import { transferFrom } from '../../node/chain/calls.ts';
+import { type Call, encodeTransaction, type TransactionBody } from '../../node/chain/transaction.ts';
+import type { Admission } from '../../node/ledger/admission.ts';
+import { isDuty } from '../../node/ledger/fees.ts';
 import type { RefusalCode } from '../../node/mempool/errors.ts';
 import { TransactionRefusedError } from '../../node/mempool/errors.ts';
-import { type AccountClass, Mempool, type MempoolLimits } from '../../node/mempool/mempool.ts';
+import type { Lane, LaneLimits } from '../../node/mempool/lanes.ts';
+import { Mempool } from '../../node/mempool/mempool.ts';
 import { Ignore, Reject } from '../../node/network/interface.ts';
-import { namedAccount, register, testParameters, transferCall } from '../ledger/harness.ts';
+import { VerifierBusyError } from '../../node/signature-checks/verifier.ts';
+import { namedAccount, namedHash, register, testParameters, transferCall } from '../ledger/harness.ts';
 import { Random } from '../ledger/random.ts';
 
-/** A mempool over a made-up chain; a signature is valid unless its first byte is 0xff. */
-function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 500) {
+/** Room for a few. */
+const ROOM: LaneLimits = { maxTransactions: 100, maxBytes: 100_000 };
+
+/** A mempool over a made-up chain; a signature is valid unless its first byte is 0xff. Duties are free, all else costs a unit. */
+function setUp(
+  limits: { maxPerAccount?: number; lanes?: Partial<Record<Lane, Partial<LaneLimits>>> } = {},
+  maxTransactionsPerBlock = 500,
+) {
   const chain = {
     height: 10,
     nonces: new Map<AccountId, number>(),
-    classes: new Map<AccountId, AccountClass>(),
-    /** Accounts that cannot pay a fee. */
-    penniless: new Set<AccountId>(),
+    validators: new Set<AccountId>(),
+    /** Units with which accounts can pay; plenty where none is given. */
+    spendable: new Map<AccountId, bigint>(),
+    /** What the ledger says of free calls; `now` where nothing is given. */
+    admissions: new Map<AccountId, Admission>(),
     verified: 0,
+    /** True: the verifier takes no more. */
+    busy: false,
   };
+  const lane = (name: Lane) => ({ ...ROOM, ...limits.lanes?.[name] });
   const pool = new Mempool(
-    { maxTransactions: 100, maxBytes: 100_000, maxPerAccount: 8, ...limits },
+    {
+      maxPerAccount: limits.maxPerAccount ?? 8,
+      lanes: {
+        validator: lane('validator'),
+        miner: lane('miner'),
+        registration: lane('registration'),
+        paying: lane('paying'),
+      },
+    },
     {
       nonce: (account) => chain.nonces.get(account) ?? 0,
       height: () => chain.height,
       parameters: () =>
         testParameters({ consensus: { maxTransactionsPerBlock }, economics: { transactionsPerAccountPerBlock: 4 } }),
-      classOf: (account) => chain.classes.get(account) ?? 0,
-      canPay: ({ body }) => !chain.penniless.has(body.signer),
-      verify: (transaction) => {
+      isValidator: (account) => chain.validators.has(account),
+      fee: ({ body }) => (isDuty(body.call.tag) ? 0n : 1n),
+      spendable: (account) => chain.spendable.get(account) ?? 1000n,
+      admission: ({ body }) => chain.admissions.get(body.signer) ?? 'now',
+      verify: async (transaction) => {
+        if (chain.busy) throw new VerifierBusyError('busy');
         chain.verified += 1;
         return transaction.signature[0] !== 0xff;
       },
@@ -37,14 +65,19 @@ function setUp(limits: Partial<MempoolLimits> = {}, maxTransactionsPerBlock = 50
   return { chain, pool };
 }
 
+const PAYMENT = transferCall(namedAccount('x'), 1n);
+
 function encoded(name: string, nonce: number, override: Partial<TransactionBody> = {}, signatureByte = 1): Uint8Array {
-  const body = { version: 1, signer: namedAccount(name), nonce, validUntil: 50, tip: 0, call: register(), ...override };
+  const body = { version: 1, signer: namedAccount(name), nonce, validUntil: 50, tip: 0, call: PAYMENT, ...override };
   return encodeTransaction({ body, signature: new Uint8Array(64).fill(signatureByte) });
 }
 
-function refusal(action: () => unknown): TransactionRefusedError {
+const commit = (round: number): Call => ({ tag: 'commitSubmission', value: { round, commitment: namedHash('c') } });
+const scores = (round: number): Call => ({ tag: 'commitScores', value: { round, commitment: namedHash('c') } });
+
+async function refusal(action: () => Promise<unknown>): Promise<TransactionRefusedError> {
   try {
-    action();
+    await action();
   } catch (error) {
     if (error instanceof TransactionRefusedError) return error;
     throw error;
@@ -54,10 +87,10 @@ function refusal(action: () => unknown): TransactionRefusedError {
 
 const nonces = (pool: Mempool) => pool.select(1_000_000).map(({ transaction }) => transaction.body.nonce);
 
-test('every refusal, and whether it blames the sender', () => {
+test('every refusal, and whether it blames the sender', async () => {
   const { pool, chain } = setUp({ maxPerAccount: 3 });
   chain.nonces.set(namedAccount('a'), 5);
-  pool.add(encoded('a', 5));
+  await pool.add(encoded('a', 5));
   const expected: [RefusalCode, boolean, Uint8Array][] = [
     ['ERR_MALFORMED', true, new Uint8Array(20)],
     ['ERR_MALFORMED', true, new Uint8Array(0)],
@@ -74,10 +107,14 @@ test('every refusal, and whether it blames the sender', () => {
     ['ERR_DUPLICATE', false, encoded('a', 5, {}, 2)],
     ['ERR_NONCE_TAKEN', false, encoded('a', 5, { validUntil: 49 })],
   ];
-  chain.penniless.add(namedAccount('poor'));
+  chain.spendable.set(namedAccount('poor'), 0n);
   expected.push(['ERR_CANNOT_PAY_FEE', false, encoded('poor', 0)]);
+  chain.admissions.set(namedAccount('stranger'), 'ERR_NOT_VALIDATOR');
+  expected.push(['ERR_NOT_VALIDATOR', false, encoded('stranger', 0, { call: scores(1) })]);
+  // Larger than any call of its kind, and refused before it is looked at.
+  expected.push(['ERR_MALFORMED', true, encoded('a', 6, { call: register('x'.repeat(200)) })]);
   for (const [code, blames, bytes] of expected) {
-    const error = refusal(() => pool.add(bytes));
+    const error = await refusal(() => pool.add(bytes));
     assert.is(error.code, code);
     assert.is(error.blamesSender, blames, code);
     const gossip = error.toGossip();
@@ -85,33 +122,74 @@ test('every refusal, and whether it blames the sender', () => {
     assert.is(gossip.code, code);
   }
   assert.is(pool.size, 1);
-  pool.add(encoded('a', 6));
-  pool.add(encoded('a', 7));
+  await pool.add(encoded('a', 6));
+  await pool.add(encoded('a', 7));
   chain.nonces.set(namedAccount('a'), 6);
-  assert.is(refusal(() => pool.add(encoded('a', 8))).code, 'ERR_ACCOUNT_QUEUE_FULL');
+  assert.is((await refusal(() => pool.add(encoded('a', 8)))).code, 'ERR_ACCOUNT_QUEUE_FULL');
 });
 
-test('a signature is checked only after everything that is cheap', () => {
+test('a signature is checked only after everything that is cheap', async () => {
   const { pool, chain } = setUp();
-  pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 0));
   assert.is(chain.verified, 1);
-  refusal(() => pool.add(encoded('a', 0)));
-  refusal(() => pool.add(encoded('a', 99)));
-  refusal(() => pool.add(encoded('a', 1, { validUntil: 3 })));
+  await refusal(() => pool.add(encoded('a', 0)));
+  await refusal(() => pool.add(encoded('a', 99)));
+  await refusal(() => pool.add(encoded('a', 1, { validUntil: 3 })));
   assert.is(chain.verified, 1);
 });
 
-test('gaps wait until they are filled; nonces come in order, at most the share of an account', () => {
+test('what changes while a signature is checked is looked at again', async () => {
+  const { pool, chain } = setUp({ lanes: { paying: { maxTransactions: 3 } } });
+  const turn = (bytes: Uint8Array, change: () => unknown): Promise<string> => {
+    const added = pool.add(bytes).then(
+      () => 'taken',
+      (error: TransactionRefusedError) => error.code,
+    );
+    change();
+    return added;
+  };
+  // Equal bodies under two signatures: the forged one does not keep the right one out, and the second right one is known.
+  const both = [
+    pool.add(encoded('a', 0, {}, 0xff)),
+    pool.add(encoded('a', 0, {}, 1)),
+    pool.add(encoded('a', 0, {}, 2)),
+  ];
+  const outcomes = await Promise.allSettled(both);
+  assert.equal(
+    outcomes.map((outcome) => (outcome.status === 'rejected' ? outcome.reason.code : 'taken')),
+    ['ERR_BAD_SIGNATURE', 'taken', 'ERR_DUPLICATE'],
+  );
+  assert.is(await turn(encoded('a', 1), () => chain.nonces.set(namedAccount('a'), 2)), 'ERR_NONCE_TOO_LOW');
+  assert.is(await turn(encoded('b', 0, { validUntil: 11 }), () => (chain.height = 11)), 'ERR_EXPIRED');
+  assert.is(await turn(encoded('c', 0), () => chain.spendable.set(namedAccount('c'), 0n)), 'ERR_CANNOT_PAY_FEE');
+  chain.nonces.set(namedAccount('a'), 0);
+  // Each passes alone; together they are one too many.
+  const flood = await Promise.allSettled(['d', 'e', 'f', 'g'].map((name) => pool.add(encoded(name, 0))));
+  assert.is(flood.filter(({ status }) => status === 'fulfilled').length, 2);
+  assert.is(pool.size, 3);
+});
+
+test('too many checks: refused without blame, and nothing is known of the signature', async () => {
   const { pool, chain } = setUp();
-  for (const nonce of [2, 4, 1]) pool.add(encoded('a', nonce));
+  chain.busy = true;
+  const error = await refusal(() => pool.add(encoded('a', 0)));
+  assert.is(error.code, 'ERR_MEMPOOL_BUSY');
+  assert.not(error.blamesSender);
+  chain.busy = false;
+  await pool.add(encoded('a', 0));
+});
+
+test('gaps wait until they are filled; nonces come in order, at most the share of an account', async () => {
+  const { pool, chain } = setUp();
+  for (const nonce of [2, 4, 1]) await pool.add(encoded('a', nonce));
   assert.not(pool.hasReady());
   assert.equal(nonces(pool), []);
   assert.is(pool.nextNonce(namedAccount('a')), 0);
-  pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 0));
   assert.ok(pool.hasReady());
   assert.equal(nonces(pool), [0, 1, 2]);
   assert.is(pool.nextNonce(namedAccount('a')), 3);
-  for (const nonce of [3, 5]) pool.add(encoded('a', nonce));
+  for (const nonce of [3, 5]) await pool.add(encoded('a', nonce));
   assert.equal(nonces(pool), [0, 1, 2, 3]);
   chain.nonces.set(namedAccount('a'), 4);
   pool.prune([]);
@@ -119,46 +197,112 @@ test('gaps wait until they are filled; nonces come in order, at most the share o
   assert.is(pool.size, 2);
 });
 
-test('included, overtaken and expired transactions go with the block', () => {
+test('included, overtaken and expired transactions go with the block', async () => {
   const { pool, chain } = setUp();
-  const first = pool.add(encoded('a', 0));
-  pool.add(encoded('a', 1, { validUntil: 11 }));
-  pool.add(encoded('b', 0));
+  const first = await pool.add(encoded('a', 0));
+  await pool.add(encoded('a', 1, { validUntil: 11 }));
+  await pool.add(encoded('b', 0));
   chain.height = 11;
   chain.nonces.set(namedAccount('a'), 1);
   chain.nonces.set(namedAccount('b'), 1);
   assert.equal(pool.select(1_000_000), []);
-  pool.add(encoded('c', 0));
-  chain.penniless.add(namedAccount('c'));
+  await pool.add(encoded('c', 0));
+  chain.spendable.set(namedAccount('c'), 0n);
   pool.prune([first.id]);
   assert.is(pool.size, 0);
   assert.is(pool.bytes, 0);
 });
 
-test('bounded in number and bytes; higher classes push out the newest of the lowest', () => {
-  const { pool, chain } = setUp({ maxTransactions: 6 });
-  chain.classes.set(namedAccount('validator'), 2);
-  chain.classes.set(namedAccount('miner'), 1);
-  for (let index = 0; index < 6; index++) pool.add(encoded(`spam ${index}`, 0));
-  assert.is(refusal(() => pool.add(encoded('spam 7', 0))).code, 'ERR_MEMPOOL_FULL');
-  pool.add(encoded('validator', 0));
-  pool.add(encoded('miner', 0));
-  assert.is(pool.size, 6);
-  assert.equal(
-    pool.select(1_000_000).map(({ transaction }) => transaction.body.signer),
-    ['validator', 'miner', 'spam 0', 'spam 1', 'spam 2', 'spam 3'].map(namedAccount),
-  );
-  for (let index = 1; index < 5; index++) pool.add(encoded('validator', index));
-  assert.is(refusal(() => pool.add(encoded('miner', 1))).code, 'ERR_MEMPOOL_FULL');
-  // A forged signature pushes nobody out.
-  assert.is(refusal(() => pool.add(encoded('validator', 5, {}, 0xff))).code, 'ERR_BAD_SIGNATURE');
-  assert.is(pool.size, 6);
+test('a flood of one lane leaves the others alone', async () => {
+  const { pool, chain } = setUp({ lanes: { registration: { maxTransactions: 4 }, miner: { maxTransactions: 4 } } });
+  // 128 accounts with all that they may send for nothing, which filled the pool for everybody.
+  let refused = 0;
+  for (let index = 0; index < 128; index++) {
+    for (const [nonce, call] of [register(), commit(1), commit(2)].entries()) {
+      try {
+        await pool.add(encoded(`spam ${index}`, nonce, { call }));
+      } catch (error) {
+        assert.is((error as TransactionRefusedError).code, 'ERR_MEMPOOL_FULL');
+        refused += 1;
+      }
+    }
+  }
+  assert.ok(refused > 300);
+  assert.equal([pool.sizeOf('registration'), pool.sizeOf('miner')], [4, 4]);
+  chain.validators.add(namedAccount('validator'));
+  await pool.add(encoded('validator', 0, { call: scores(1) }));
+  await pool.add(encoded('validator', 1));
+  await pool.add(encoded('payer', 0));
+  const lanes = pool.select(1_000_000).map(({ lane }) => lane);
+  assert.equal(lanes.slice(0, 2), ['validator', 'validator']);
+  assert.is(lanes.at(-1), 'paying');
+  assert.is(pool.size, 11);
+});
 
-  const small = setUp({ maxBytes: 1000 });
+test('of what an account does once a round, one waits; an earlier nonce takes its place', async () => {
+  const { pool } = setUp();
+  const first = await pool.add(encoded('v', 3, { call: scores(7) }));
+  assert.is(
+    (await refusal(() => pool.add(encoded('v', 4, { call: scores(7), validUntil: 49 })))).code,
+    'ERR_CALL_WAITING',
+  );
+  await pool.add(encoded('v', 4, { call: scores(8) }));
+  // The nonce before it became free: the same call fills the gap, so that the line is not dead.
+  await pool.add(encoded('v', 0, { call: scores(7) }));
+  assert.not(pool.has(first.id));
+  assert.is(pool.size, 2);
+  assert.equal(nonces(pool), [0]);
+});
+
+test('an early call is kept, makes no work, and goes when it can never be', async () => {
+  const { pool, chain } = setUp();
+  chain.admissions.set(namedAccount('v'), 'later');
+  const early = await pool.add(encoded('v', 0, { call: scores(1) }));
+  assert.not(pool.hasReady());
+  assert.equal(pool.select(1_000_000), []);
+  chain.admissions.set(namedAccount('v'), 'now');
+  pool.prune([]);
+  assert.ok(pool.hasReady());
+  assert.equal(
+    pool.select(1_000_000).map(({ id }) => id),
+    [early.id],
+  );
+  chain.admissions.set(namedAccount('v'), 'ERR_WRONG_ROUND');
+  pool.prune([]);
+  assert.is(pool.size, 0);
+  assert.is(pool.nextNonce(namedAccount('v')), 0);
+});
+
+test('an account pays for all that it has waiting, or has less waiting', async () => {
+  const { pool, chain } = setUp();
+  chain.spendable.set(namedAccount('a'), 3n);
+  for (const nonce of [0, 1, 2]) await pool.add(encoded('a', nonce));
+  assert.is((await refusal(() => pool.add(encoded('a', 3)))).code, 'ERR_CANNOT_PAY_FEE');
+  chain.spendable.set(namedAccount('a'), 1n);
+  pool.prune([]);
+  assert.equal(nonces(pool), [0]);
+});
+
+test('what pays: bounded, and the longest line gives way to shorter ones, its last first', async () => {
+  const { pool, chain } = setUp({ lanes: { paying: { maxTransactions: 8 } } });
+  for (let nonce = 0; nonce < 6; nonce++) await pool.add(encoded('rich', nonce));
+  for (const name of ['b', 'c']) await pool.add(encoded(name, 0));
+  await pool.add(encoded('d', 0));
+  await pool.add(encoded('e', 0));
+  assert.is(pool.size, 8);
+  assert.is(pool.nextNonce(namedAccount('rich')), 4);
+  // Nobody grows at the cost of those who have as little.
+  assert.is((await refusal(() => pool.add(encoded('rich', 4)))).code, 'ERR_MEMPOOL_FULL');
+  // A forged signature pushes nobody out.
+  chain.verified = 0;
+  assert.is((await refusal(() => pool.add(encoded('f', 0, {}, 0xff)))).code, 'ERR_BAD_SIGNATURE');
+  assert.is(pool.nextNonce(namedAccount('rich')), 4);
+
+  const small = setUp({ lanes: { paying: { maxBytes: 1000 } } });
   let taken = 0;
   while (taken < 100) {
     try {
-      small.pool.add(encoded(`a${taken}`, 0));
+      await small.pool.add(encoded(`a${taken}`, 0));
       taken += 1;
     } catch {
       break;
@@ -168,23 +312,14 @@ test('bounded in number and bytes; higher classes push out the newest of the low
   assert.ok(small.pool.bytes <= 1000);
 });
 
-test('a line that loses one to make room loses its last', () => {
-  const { pool, chain } = setUp({ maxTransactions: 3 });
-  chain.classes.set(namedAccount('validator'), 2);
-  pool.add(encoded('a', 2));
-  pool.add(encoded('a', 1));
-  pool.add(encoded('a', 0));
-  pool.add(encoded('validator', 0));
-  assert.equal(nonces(pool), [0, 0, 1]);
-});
-
-test('a block holds what fits, and never a later nonce without the earlier', () => {
+test('a block holds what fits, and never a later nonce without the earlier', async () => {
   const { pool } = setUp({}, 3);
   // The long one comes first but belongs after the short ones of its account.
-  pool.add(encoded('a', 1, { call: register('x'.repeat(60)) }));
-  pool.add(encoded('b', 0));
-  pool.add(encoded('a', 0));
-  pool.add(encoded('c', 0));
+  const long = transferFrom(namedAccount('p'), namedAccount('q'), amount(1n));
+  await pool.add(encoded('a', 1, { call: long }));
+  await pool.add(encoded('b', 0));
+  await pool.add(encoded('a', 0));
+  await pool.add(encoded('c', 0));
   const picked = (bytes: number) =>
     pool.select(bytes).map(({ transaction }) => [transaction.body.signer, transaction.body.nonce]);
   assert.equal(picked(1_000_000), [
@@ -205,14 +340,14 @@ test('a block holds what fits, and never a later nonce without the earlier', () 
   assert.equal(picked(0), []);
 });
 
-test('equal pools select equal blocks', () => {
+test('equal pools select equal blocks', async () => {
   const [first, second] = [setUp(), setUp()];
   const random = new Random(3);
   for (let index = 0; index < 80; index++) {
     const bytes = encoded(`a${random.below(20)}`, random.below(5), { call: transferCall(namedAccount('x'), 1n) });
     for (const { pool } of [first, second]) {
       try {
-        pool.add(bytes);
+        await pool.add(bytes);
       } catch (error) {
         assert.instance(error, TransactionRefusedError);
       }
@@ -224,29 +359,34 @@ test('equal pools select equal blocks', () => {
   );
 });
 
-test('20,000 random additions, blocks and arbitrary bytes: bounds hold, every selection is executable', () => {
-  const { pool, chain } = setUp({ maxTransactions: 50, maxBytes: 9000, maxPerAccount: 6 }, 20);
+test('20,000 random additions, blocks and arbitrary bytes: bounds hold, every selection is executable', async () => {
+  const { pool, chain } = setUp(
+    { maxPerAccount: 6, lanes: { paying: { maxTransactions: 40, maxBytes: 7000 }, miner: { maxTransactions: 10 } } },
+    20,
+  );
   const random = new Random(4);
   const names = Array.from({ length: 30 }, (_, index) => `n${index}`);
-  for (const [index, name] of names.entries()) chain.classes.set(namedAccount(name), (index % 3) as AccountClass);
+  const admissions = ['now', 'now', 'later', 'ERR_WRONG_ROUND'] as const;
   for (let step = 0; step < 20_000; step++) {
     const name = random.pick(names);
+    chain.admissions.set(namedAccount(name), random.pick(admissions));
+    const call = random.chance(30) ? commit(random.below(3)) : PAYMENT;
     const nonce = (chain.nonces.get(namedAccount(name)) ?? 0) + random.below(9) - 1;
     try {
-      if (random.chance(5)) pool.add(random.bytes(random.below(300)));
+      if (random.chance(5)) await pool.add(random.bytes(random.below(300)));
       else
-        pool.add(
+        await pool.add(
           encoded(
             name,
             Math.max(0, nonce),
-            { validUntil: chain.height + random.below(30) },
+            { validUntil: chain.height + random.below(30), call },
             random.chance(5) ? 0xff : 1,
           ),
         );
     } catch (error) {
       assert.instance(error, TransactionRefusedError);
     }
-    assert.ok(pool.size <= 50 && pool.bytes <= 9000 && pool.bytes >= 0);
+    assert.ok(pool.sizeOf('paying') <= 40 && pool.sizeOf('miner') <= 10 && pool.bytes <= 9000 && pool.bytes >= 0);
     if (!random.chance(5)) continue;
     const block = pool.select(random.below(6000));
     assert.ok(block.length <= 20);

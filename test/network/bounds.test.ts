@@ -118,7 +118,7 @@ async function keys(store: BoundedDatastore, prefix: string): Promise<string[]> 
 }
 
 test('the datastore bounds peers, and keeps what is written again', () => {
-  const store = new BoundedDatastore((name) => name === '/peers/self');
+  const store = new BoundedDatastore((name) => name === '/peers/self', assert.unreachable);
   store.put(key('/peers/self'), value);
   store.put(key('/peers/first'), value);
   for (let index = 0; index < maxPeers - 1; index++) store.put(key(`/peers/${index}`), value);
@@ -137,7 +137,7 @@ test('the datastore bounds peers, and keeps what is written again', () => {
 
 test('the datastore bounds provider records by content and by peer, and never drops own ones', async () => {
   const self = peerIdFromString('12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5').toString();
-  const store = new BoundedDatastore((name) => name.endsWith(`/${self}`));
+  const store = new BoundedDatastore((name) => name.endsWith(`/${self}`), assert.unreachable);
   store.put(providerKey('popular', self), value);
   for (let index = 0; index < maxProvidersPerContent + 50; index++)
     store.put(providerKey('popular', `p${index}`), value);
@@ -152,6 +152,29 @@ test('the datastore bounds provider records by content and by peer, and never dr
   store.delete(providerKey('popular', self));
   assert.not.ok((await keys(store, '/dht/provider/popular')).includes(`/dht/provider/popular/${self}`));
   assert.equal(await keys(store, '/dht/provider/unknown'), []);
+});
+
+test('own provider records have a bound too: the oldest goes, and it is told', async () => {
+  const dropped: string[] = [];
+  const store = new BoundedDatastore(
+    (name) => name.endsWith('/self'),
+    (name) => dropped.push(name),
+  );
+  const own = (i: number) => key(`/dht/provider/content-${i}/self`);
+  const count = DATASTORE_BOUNDS.maxOwnProviderRecords;
+  for (let i = 0; i < count; i++) store.put(own(i), new Uint8Array(8));
+  // Renewed: now the second one is the oldest.
+  store.put(own(0), new Uint8Array(8));
+  assert.equal(dropped, []);
+  store.put(key('/dht/provider/content-1/other'), new Uint8Array(8));
+  store.put(own(count), new Uint8Array(8));
+  assert.equal(dropped, ['/dht/provider/content-1/self']);
+  assert.equal(await keys(store, '/dht/provider/content-1'), ['/dht/provider/content-1/other']);
+  assert.equal(await keys(store, '/dht/provider/content-0'), ['/dht/provider/content-0/self']);
+  // What was taken back makes room.
+  store.delete(own(0));
+  store.put(own(count + 1), new Uint8Array(8));
+  assert.is(dropped.length, 1);
 });
 
 test.run();

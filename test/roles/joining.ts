@@ -70,7 +70,11 @@ export async function startReplica(
       genesis: {} as ModelReplicaComponents['genesis'],
       ledger: ledgerAfter(checkpoint),
       blobs,
-      announcer: { announce: () => {} } as unknown as ModelReplicaComponents['announcer'],
+      roundBlobs: {
+        expect: () => {},
+        offer: () => {},
+        offerHeld: () => {},
+      } as unknown as ModelReplicaComponents['roundBlobs'],
       model,
       log: SILENT_LOGGER,
     },

@@ -1,11 +1,13 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { blobCid } from '../../node/blobs/manifest.ts';
 import type { AccountId } from '../../node/chain/account.ts';
-import { dropPending, loadPending, savePending } from '../../roles/miner/pending-submission.ts';
+import { dropPending, loadPending, loadPendingBytes, savePending } from '../../roles/miner/pending-submission.ts';
 import { loadScores, saveScores } from '../../roles/validator/pending-scores.ts';
+import { sample } from '../blobs/sample.ts';
 
 let dir = '';
 test.before.each(async () => {
@@ -18,12 +20,26 @@ test.after.each(async () => {
 const hex = (byte: string) => byte.repeat(32);
 
 test('a committed submission survives a restart, until it is dropped', async () => {
-  const pending = { round: 3, beacon: hex('ab'), cid: 'bafk1', sizeBytes: 77, salt: hex('cd') };
+  const bytes = sample(77, 1);
+  const pending = { round: 3, beacon: hex('ab'), cid: blobCid(bytes), sizeBytes: 77, salt: hex('cd') };
   assert.is(await loadPending(join(dir, 'new')), undefined);
-  await savePending(join(dir, 'new'), pending);
+  await savePending(join(dir, 'new'), pending, bytes);
   assert.equal(await loadPending(join(dir, 'new')), pending);
+  assert.equal([...((await loadPendingBytes(join(dir, 'new'), pending)) ?? [])], [...bytes]);
+  for (const name of await readdir(join(dir, 'new'))) {
+    assert.is((await stat(join(dir, 'new', name))).mode & 0o077, 0, `${name} is for the owner only`);
+  }
   await dropPending(join(dir, 'new'));
   assert.is(await loadPending(join(dir, 'new')), undefined);
+  assert.equal(await readdir(join(dir, 'new')), []);
+});
+
+test('bytes that are not what was committed to are none', async () => {
+  const bytes = sample(50, 2);
+  const pending = { round: 3, beacon: hex('ab'), cid: blobCid(bytes), sizeBytes: 50, salt: hex('cd') };
+  await savePending(dir, pending, bytes);
+  await writeFile(join(dir, 'pending-submission.bin'), sample(50, 3));
+  assert.is(await loadPendingBytes(dir, pending), undefined);
 });
 
 test('a damaged file counts as none: the round is done again', async () => {

@@ -2,6 +2,7 @@
 import { mock } from 'node:test';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { BlobStoreFullError, BlobTooLargeError } from '../../node/blobs/errors.ts';
 import type { FetchOptions } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
@@ -108,6 +109,28 @@ test('what comes piece by piece has the whole limit, and no more', async () => {
   }
 });
 
+test('authors are not blamed for the trouble of who fetches', async () => {
+  const { signal } = new AbortController();
+  const full = {
+    fetch: (cid: string) =>
+      cid === 'honest' ? Promise.resolve(Uint8Array.of(1)) : Promise.reject(new BlobStoreFullError('no room')),
+  };
+  const fetcher = new SubmissionFetcher(full, SILENT_LOGGER, 100);
+  await fetcher.fetchAll([record('honest'), record('other')], { limitMs: LIMIT_MS, signal });
+  assert.is(fetcher.distrusted.size, 0, 'our disk is full');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    const blobs = new SlowBlobs();
+    const cutOff = new SubmissionFetcher(blobs, SILENT_LOGGER, 100);
+    const fetching = cutOff.fetchAll([record('a'), record('b')], { limitMs: LIMIT_MS, signal });
+    mock.timers.tick(LIMIT_MS);
+    assert.equal(names(await fetching), [undefined, undefined]);
+    assert.is(cutOff.distrusted.size, 0, 'nothing came from anybody: our connection');
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 test('the end of the round ends it, and nobody is blamed; few are remembered', async () => {
   const blobs = new SlowBlobs();
   const fetcher = new SubmissionFetcher(blobs, SILENT_LOGGER, 100);
@@ -117,10 +140,13 @@ test('the end of the round ends it, and nobody is blamed; few are remembered', a
   over.abort(reason);
   assert.is(await fetching.catch((error: unknown) => error), reason);
   assert.is(fetcher.distrusted.size, 0);
-  const broken = { fetch: () => Promise.reject(new Error('refused')) };
-  const forgetful = new SubmissionFetcher(broken, SILENT_LOGGER, 100);
+  const error = new BlobTooLargeError('larger than its author said');
+  const larger = {
+    fetch: (cid: string) => (cid === 'honest' ? Promise.resolve(Uint8Array.of(1)) : Promise.reject(error)),
+  };
+  const forgetful = new SubmissionFetcher(larger, SILENT_LOGGER, 100);
   const { signal } = new AbortController();
-  const crowd = Array.from({ length: 1030 }, (_, i) => record(`author ${i}`));
+  const crowd = [record('honest'), ...Array.from({ length: 1030 }, (_, i) => record(`author ${i}`))];
   await forgetful.fetchAll(crowd, { limitMs: LIMIT_MS, signal });
   assert.is(forgetful.distrusted.size, 1024);
   assert.not(forgetful.distrusted.has('author 0' as AccountId));

@@ -4,7 +4,16 @@
  * offender out for good.
  */
 import type { AccountId } from '../../node/chain/account.ts';
-import { type Block, blockId, type Commit, nextBeacon, transactionsRoot } from '../../node/chain/block.ts';
+import { beaconProofHash } from '../../node/chain/beacon.ts';
+import {
+  type Block,
+  blockId,
+  type Commit,
+  encodeBlock,
+  encodeCommit,
+  nextBeacon,
+  transactionsRoot,
+} from '../../node/chain/block.ts';
 import { DecodeError } from '../../node/chain/codec.ts';
 import {
   decodeEvidence,
@@ -17,7 +26,14 @@ import {
 } from '../../node/chain/evidence.ts';
 import { domainHash, type Hash, hashBytes, ZERO_HASH } from '../../node/chain/hash.ts';
 import { type ValidatorSet, validatorSetHash } from '../../node/chain/validator-set.ts';
-import type { Application, BlockVerdict, EvidenceStatus, FinalizedBlock } from '../../node/consensus/application.ts';
+import type {
+  Application,
+  BlockVerdict,
+  EncodedBlock,
+  EncodedBlocksQuery,
+  EvidenceStatus,
+  FinalizedBlock,
+} from '../../node/consensus/application.ts';
 import type { VerifySession } from '../../node/consensus/commit-verifier.ts';
 
 /** Powers that transactions have set, by account. */
@@ -190,6 +206,7 @@ export class SimulatedApplication implements Application {
         modelRoot: ZERO_HASH,
         trainingRound: 0,
         beacon: nextBeacon(this.beacon, beaconProof.slice(0, 32)),
+        beaconProofHash: beaconProofHash(beaconProof),
       },
       beaconProof,
       transactions,
@@ -227,8 +244,16 @@ export class SimulatedApplication implements Application {
     this.#init.chain.blocks.push({ block, commit });
   }
 
-  async finalized(height: number): Promise<FinalizedBlock | undefined> {
-    return this.#init.chain.blocks[height - 1];
+  encodedBlocks({ fromHeight, maxBytes, maxBlocks }: EncodedBlocksQuery): EncodedBlock[] {
+    const found: EncodedBlock[] = [];
+    let bytes = 0;
+    for (const { block, commit } of this.#init.chain.blocks.slice(fromHeight - 1)) {
+      if (found.length >= maxBlocks || bytes >= maxBytes) break;
+      const encoded = { block: encodeBlock(block), commit: encodeCommit(commit) };
+      bytes += encoded.block.length + encoded.commit.length;
+      found.push(encoded);
+    }
+    return found;
   }
 
   hasWork(): boolean {

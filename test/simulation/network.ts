@@ -47,6 +47,8 @@ export interface Endpoint {
 }
 
 interface Station {
+  /** Its messages, and those to it, take no time. */
+  readonly near: boolean;
   readonly topics: Map<Topic, GossipHandler>;
   readonly protocols: Map<string, RequestHandler>;
 }
@@ -90,9 +92,9 @@ export class SimulatedNetwork {
     }
   }
 
-  /** Puts a peer on the network. */
-  join(peer: PeerIdText): Endpoint {
-    const station: Station = { topics: new Map(), protocols: new Map() };
+  /** Puts a peer on the network. `near`: what it sends and is sent takes no time. */
+  join(peer: PeerIdText, { near = false }: { readonly near?: boolean } = {}): Endpoint {
+    const station: Station = { near, topics: new Map(), protocols: new Map() };
     this.#stations.set(peer, station);
     const present = () => this.#stations.get(peer) === station;
     return {
@@ -140,7 +142,8 @@ export class SimulatedNetwork {
       this.counts.lost += 1;
       return;
     }
-    const delayMs = this.#delay();
+    const near = [from, to].some((peer) => this.#stations.get(peer)?.near === true);
+    const delayMs = near ? 0 : this.#delay();
     if (delayMs >= LONG_DELAY_MS) this.counts.delayed += 1;
     const link = `${from}>${to}`;
     const arrivalMs = this.#world.nowMs + delayMs;

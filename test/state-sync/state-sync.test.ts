@@ -1,8 +1,9 @@
 // time-limit: 60 s
+import { Bytes, Struct, Vector } from 'scale-ts';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Blockchain, blockchain } from '../../node/blockchain/blockchain.ts';
-import { encodeBlock } from '../../node/chain/block.ts';
+import { type Block, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
 import { genesisHash } from '../../node/chain/genesis.ts';
 import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL } from '../../node/consensus/block-sync.ts';
 import { signaturesReady } from '../../node/identity/signatures.ts';
@@ -23,7 +24,7 @@ const silent = process.env.VERBOSE ? { info: console.log, warn: console.log } : 
 /** One chain that all honest peers have. */
 const { chain } = openChain();
 for (let miner = 1; miner <= 30; miner++) {
-  chain.submit(signed(chain, testSigner(miner), { tag: 'registerMiner', value: { device: `machine ${miner}` } }));
+  await chain.submit(signed(chain, testSigner(miner), { tag: 'registerMiner', value: { device: `machine ${miner}` } }));
   await advance(chain);
 }
 while (chain.height < 33) await advance(chain);
@@ -33,19 +34,20 @@ const trustAt = (height: number) => ({ height, id: chain.blockIdAt(height) ?? ge
 /** Cut so that the state of this chain makes eight pieces. */
 const SERVED = { intervalBlocks: 10, chunkBytes: 2000 };
 
-/** A peer that has the chain; `chunk` answers in place of an honest one. */
+/** A peer that has the chain; `chunk` and `blocks` answer in place of an honest one. */
 async function server(
   peers: Cleanup,
   name: string,
   served: Blockchain = chain,
   chunk?: RequestHandler,
+  blocks: RequestHandler = (request) => answerBlockSync(served, request),
 ): Promise<Network> {
   const network = await peers.started(name);
   await new StateSyncServer(served, SERVED).serve({
     handle: (protocol, limits, handler) =>
       network.handle(protocol, limits, protocol === STATE_CHUNK_PROTOCOL ? (chunk ?? handler) : handler),
   });
-  await network.handle(BLOCK_SYNC_PROTOCOL, BLOCK_SYNC_LIMITS, (request) => answerBlockSync(served, request));
+  await network.handle(BLOCK_SYNC_PROTOCOL, BLOCK_SYNC_LIMITS, blocks);
   return network;
 }
 
@@ -61,7 +63,6 @@ function stateSync(network: Network, store: Store, override: Partial<StateSyncIn
   const init = {
     trust: trustAt(5),
     trustingPeriodMs: 3650 * 24 * 3600 * 1000,
-    networkId: chain.networkId,
     minGainBlocks: 10,
     patienceMs: 0,
     nowMs: () => Number(chain.lastTimeMs) + 1000,
@@ -130,6 +131,36 @@ for (const [lie, handler] of Object.entries(LIES)) {
       const sync = stateSync(network, store);
       assert.is(await sync.run({ signal: never }), 30);
       assert.equal([...sync.dropped], [liar.peerId as PeerIdText]);
+      await goesOn(store);
+      store.close();
+    }),
+  );
+}
+
+/** Bodies that are not those of the header. */
+const OTHER_BODIES: Record<string, (block: Block) => Block> = {
+  'evidence of its own': (block) => ({ ...block, evidence: [...block.evidence, new Uint8Array([1])] }),
+  'transactions of its own': (block) => ({ ...block, transactions: [...block.transactions, new Uint8Array([1])] }),
+  'a beacon proof of its own': (block) => ({ ...block, beaconProof: new Uint8Array(block.beaconProof.length) }),
+};
+
+for (const [lie, forge] of Object.entries(OTHER_BODIES)) {
+  test(
+    `a peer that gives the block under the state with ${lie} is dropped`,
+    withPeers(async (peers) => {
+      const liar = await server(peers, 'liar', chain, undefined, async () => {
+        const found = await chain.finalized(30);
+        assert.ok(found);
+        const entry = { block: encodeBlock(forge(found.block)), commit: encodeCommit(found.commit) };
+        return Vector(Struct({ block: Bytes(), commit: Bytes() })).enc([entry]);
+      });
+      const alone = await joiner(peers, 'alone', [liar]);
+      const store = freshStore();
+      const sync = stateSync(alone, store);
+      assert.is(await sync.run({ signal: never }), undefined);
+      assert.equal([...sync.dropped], [liar.peerId as PeerIdText]);
+      const network = await joiner(peers, 'joiner', [liar, await server(peers, 'honest')]);
+      assert.is(await stateSync(network, store).run({ signal: never }), 30);
       await goesOn(store);
       store.close();
     }),

@@ -6,8 +6,8 @@
  * POINT: name of a write point. SKIP: how often that point is passed before. Prints the height after each commit.
  */
 import { writeSync } from 'node:fs';
-import { advance, chainGenesis, openChain, signed, testSigner } from '../blockchain/harness.ts';
-import { register, transferCall } from '../ledger/harness.ts';
+import { voteParameters } from '../../node/chain/calls.ts';
+import { advance, chainGenesis, openChain, PROPOSER, signed } from '../blockchain/harness.ts';
 
 const [path, point, skip] = process.argv.slice(2);
 let left = Number(skip);
@@ -17,8 +17,9 @@ const { chain } = openChain(path, chainGenesis(), (reached) => {
   left -= 1;
 });
 for (;;) {
-  const signer = testSigner(chain.height % 5);
-  chain.submit(signed(chain, signer, chain.height < 5 ? register() : transferCall(testSigner(9).account, 1n)));
+  // Each block changes something.
+  const change = voteParameters({ economics: { vestingMs: chain.height + 1 } }, chain.height + 2);
+  await chain.submit(signed(chain, PROPOSER, change));
   await advance(chain);
   writeSync(1, `${chain.height}\n`);
 }

@@ -15,8 +15,16 @@ import {
   StoreVersionError,
 } from '../../node/store/errors.ts';
 import { Store } from '../../node/store/store.ts';
-import { advance, chainGenesis, commitFor, openChain, signed, testSigner } from '../blockchain/harness.ts';
-import { namedHash, register, transferCall } from '../ledger/harness.ts';
+import {
+  advance,
+  chainGenesis,
+  commitFor,
+  openChain,
+  openFundedChain,
+  signed,
+  testSigner,
+} from '../blockchain/harness.ts';
+import { namedHash, register, testParameters, transferCall } from '../ledger/harness.ts';
 
 const test = suite<{ folder: string; path: string }>('store');
 test.before.each((context) => {
@@ -42,8 +50,8 @@ test('what was committed is there after closing and opening: state, blocks, rece
   path,
 }) => {
   const { chain, store } = openChain(path, genesis);
-  chain.submit(signed(chain, testSigner(1), register()));
-  const failing = chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 1n)));
+  await chain.submit(signed(chain, testSigner(1), register()));
+  const other = await chain.submit(signed(chain, testSigner(2), register()));
   const block = await advance(chain);
   for (let height = 2; height <= 4; height++) await advance(chain);
   const root = chain.state.root;
@@ -57,14 +65,14 @@ test('what was committed is there after closing and opening: state, blocks, rece
   assert.is(again.lastBlockId, chain.lastBlockId);
   assert.equal((await again.finalized(1))?.block, block);
   assert.equal((await again.finalized(1))?.commit, commitFor(block));
-  assert.equal(again.receipt(failing), {
-    id: failing,
+  assert.equal(again.receipt(other), {
+    id: other,
     height: 1,
     position: 1,
-    signer: testSigner(1).account,
-    nonce: 1,
-    call: 'transfer',
-    error: 'ERR_INSUFFICIENT_BALANCE',
+    signer: testSigner(2).account,
+    nonce: 0,
+    call: 'registerMiner',
+    error: undefined,
   });
   assert.is(second.receiptsAt(1).length, 2);
   assert.is(second.receiptsAt(2).length, 0);
@@ -74,6 +82,26 @@ test('what was committed is there after closing and opening: state, blocks, rece
   assert.is((await again.replay()).root, root);
   await advance(again);
   assert.is(again.height, 5);
+  second.close();
+});
+
+test('why the ledger refused what was paid for is there after closing and opening', async ({ path }) => {
+  const balances = new Map([[testSigner(1).account, 5n]]);
+  const parameters = testParameters({ economics: { baseFee: 1 } });
+  const { chain, store } = openFundedChain(balances, parameters, {}, path);
+  const failing = await chain.submit(signed(chain, testSigner(1), transferCall(testSigner(2).account, 100n)));
+  await advance(chain);
+  store.close();
+  const second = Store.open({ path, genesisHash: chain.genesisHash });
+  assert.equal(blockchain({ genesis: chain.genesis })({ store: second }).receipt(failing), {
+    id: failing,
+    height: 1,
+    position: 0,
+    signer: testSigner(1).account,
+    nonce: 0,
+    call: 'transfer',
+    error: 'ERR_INSUFFICIENT_BALANCE',
+  });
   second.close();
 });
 
@@ -129,7 +157,7 @@ test('a second program cannot open a store in use', ({ path }) => {
 test('damage anywhere in the file is found when the store or the chain is opened', async ({ path }) => {
   const { chain, store } = openChain(path, genesis);
   for (let index = 0; index < 6; index++) {
-    chain.submit(signed(chain, testSigner(index), register()));
+    await chain.submit(signed(chain, testSigner(index), register()));
     await advance(chain);
   }
   const pages = Math.floor((await pageCount(store, path)) - 1);

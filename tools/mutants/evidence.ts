@@ -5,7 +5,6 @@ const POOL = 'node/consensus/evidence-pool.ts';
 const RELAY = 'node/consensus/evidence-relay.ts';
 const INGRESS = 'node/consensus/ingress.ts';
 const BLOCK = 'node/blockchain/block-evidence.ts';
-const CHAIN = 'node/blockchain/blockchain.ts';
 
 export const EVIDENCE_MUTANTS: readonly Mutant[] = [
   {
@@ -97,12 +96,6 @@ export const EVIDENCE_MUTANTS: readonly Mutant[] = [
     file: BLOCK,
     find: 'if (encoded.length > MAX_EVIDENCE_PER_BLOCK)',
     replace: 'if (encoded.length < 0)',
-  },
-  {
-    name: 'the result of a block is taken for one with other evidence',
-    file: CHAIN,
-    find: 'evidenceHash === evidenceRoot(block.evidence)',
-    replace: 'evidenceHash !== undefined',
   },
   {
     name: 'a signature of one vote stands for both',

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { BLOCK_BODY_MUTANTS } from './block-bodies.ts';
 import { CONSENSUS_MUTANTS } from './consensus.ts';
 import { DURABILITY_MUTANTS } from './durability.ts';
 import { EVIDENCE_MUTANTS } from './evidence.ts';
@@ -18,6 +19,7 @@ import { SET_CHANGE_MUTANTS } from './set-changes.ts';
 
 const MUTANTS: readonly Mutant[] = [
   ...CONSENSUS_MUTANTS,
+  ...BLOCK_BODY_MUTANTS,
   ...EVIDENCE_MUTANTS,
   ...SET_CHANGE_MUTANTS,
   ...DURABILITY_MUTANTS,
@@ -27,10 +29,10 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** In the order of what they cost. */
 const TESTS = [
   ...['state-machine', 'proposer', 'commit-verifier', 'driver', 'vote-keeper', 'framed-log', 'signer-guard'],
-  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync'],
+  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync', 'forged-bodies'],
 ]
   .map((name) => `test/consensus/${name}.test.ts`)
-  .toSpliced(7, 0, 'test/blockchain/block-evidence.test.ts');
+  .toSpliced(7, 0, 'test/blockchain/block-evidence.test.ts', 'test/blockchain/blockchain.test.ts');
 /** A mutant may make a test run forever: that is caught, too. */
 const TIMEOUT_MS = 180_000;
 

@@ -38,7 +38,7 @@ export interface ChainView {
   receiptsAt(height: number): readonly StoredReceipt[];
   isWaiting(id: Hash): boolean;
   /** Takes a transaction into the mempool. Throws `TransactionRefusedError`. */
-  submit(encoded: Uint8Array): Hash;
+  submit(encoded: Uint8Array): Promise<Hash>;
   /** Events in order. Throws `CursorTooOldError`. */
   events(query: EventQuery): readonly StoredEvent[];
   /** Cursor of the last event of the last block. */

@@ -179,9 +179,9 @@ export const RPC_METHODS: Readonly<Record<string, RpcMethod>> = {
   submit: method(
     'hand in a signed transaction, SCALE as hex; answers with its id at once, see `transaction` for what became of it',
     { transaction: hexSchema },
-    ({ chain, publish }, { transaction }) => {
+    async ({ chain, publish }, { transaction }) => {
       const encoded = bytesOf(transaction);
-      const id = chain.submit(encoded);
+      const id = await chain.submit(encoded);
       publish(encoded);
       return { id };
     },

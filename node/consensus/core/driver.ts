@@ -110,8 +110,8 @@ export function isProposalWanted(state: DriverState, round: number, value: Hash)
   if (round < state.machine.round - MAX_PAST_PROPOSAL_ROUNDS) return false;
   const known = state.proposals.get(round);
   if (known === undefined) return true;
-  const same = known.find((proposal) => proposal.value === value);
-  return same === undefined ? hasSupport(state.votes, round, value) : !same.valid;
+  // A value names each byte of its block: the same again would have the same verdict.
+  return known.every((proposal) => proposal.value !== value) && hasSupport(state.votes, round, value);
 }
 
 /** A second proposal of a round is kept only where the votes show that others have seen it. */
@@ -119,10 +119,7 @@ function withProposal(state: DriverState, proposal: ProposalInput): DriverState 
   const { round, value, validRound } = proposal;
   if (validRound >= round || validRound < NO_ROUND || !isProposalWanted(state, round, value)) return state;
   const known = state.proposals.get(round) ?? [];
-  const index = known.findIndex((other) => other.value === value);
-  // The same value again, this time valid: the proof in the body differed (a block's id covers its header).
-  const next = index < 0 ? [...known, proposal] : known.map((other, at) => (at === index ? proposal : other));
-  return { ...state, proposals: new Map(state.proposals).set(round, next) };
+  return { ...state, proposals: new Map(state.proposals).set(round, [...known, proposal]) };
 }
 
 /** The first rule that holds, in the order of this function, or undefined. */

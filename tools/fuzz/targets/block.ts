@@ -48,6 +48,7 @@ export function seeds(): Uint8Array[] {
     modelRoot: hash,
     trainingRound: 3,
     beacon: hash,
+    beaconProofHash: hash,
   };
   const beaconProof = new Uint8Array(BEACON_PROOF_BYTES).fill(2);
   const [first, second] = [undefined, hash].map((blockId) => {

@@ -24,7 +24,16 @@ export function seeds(): Uint8Array[] {
     { tag: 'transfer', value: { to: account(1), amount: 10n ** 20n } },
     { tag: 'registerMiner', value: { device: '2 cores, 24 GiB' } },
     { tag: 'commitSubmission', value: { round: 9, commitment: hash } },
-    { tag: 'revealSubmission', value: { round: 9, cid, sizeBytes: 48_000, salt } },
+    {
+      tag: 'revealSubmission',
+      value: {
+        round: 9,
+        cid,
+        sizeBytes: 48_000,
+        salt,
+        provider: '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA',
+      },
+    },
     { tag: 'commitScores', value: { round: 9, commitment: hash } },
     { tag: 'revealScores', value: { round: 9, salt, heldOutLoss: 8_300_000_000n, scores } },
     { tag: 'attestModel', value: { round: 9, modelRoot: hash, checkpoint: cid } },

@@ -1,0 +1,120 @@
+/**
+ * What a hostile peer can do with sockets of its own: each is a bare libp2p node that passes as a peer of the network and
+ * follows none of its rules.
+ */
+import { connect, type Socket } from 'node:net';
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
+import type { Connection, Stream } from '@libp2p/interface';
+import { noise } from '@libp2p/noise';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import { handshakePrologue, protocolId } from '../../node/network/names.ts';
+import { NETWORK, seedOf } from './local-peers.ts';
+
+/** The part of a bare node that the attacks use. */
+export type RawPeer = Pick<Libp2p, 'dial' | 'dialProtocol'>;
+
+/** A request as it goes over the wire: length, then bytes. */
+export function framed(request: Uint8Array): Uint8Array {
+  const bytes = Buffer.alloc(4 + request.length);
+  bytes.writeUInt32BE(request.length);
+  bytes.set(request, 4);
+  return bytes;
+}
+
+/** Streams of one protocol on which nothing is ever said. Those that the other side refuses are left out. */
+export async function silentStreams(
+  raw: RawPeer,
+  address: string,
+  name: string,
+  count: number,
+  network = NETWORK,
+): Promise<Stream[]> {
+  const connection = await raw.dial(multiaddr(address));
+  const opened = await Promise.allSettled(
+    Array.from({ length: count }, () =>
+      connection.newStream(protocolId(network, name), {
+        maxOutboundStreams: 100_000,
+        signal: AbortSignal.timeout(20_000),
+      }),
+    ),
+  );
+  return opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+}
+
+/** Stops taking anything from the socket of a connection, so that its sender's buffers fill. */
+export function stopReading(connection: Connection): void {
+  (connection as unknown as { maConn: { pause(): void } }).maConn.pause();
+}
+
+/**
+ * Sends so many requests and reads nothing more once they are on their way. Resolves when all are sent.
+ */
+export async function unreadRequests(
+  raw: RawPeer,
+  address: string,
+  name: string,
+  request: Uint8Array,
+  count: number,
+  network = NETWORK,
+): Promise<Connection> {
+  const connection = await raw.dial(multiaddr(address));
+  const streams = await silentStreams(raw, address, name, count, network);
+  for (const stream of streams) stream.send(framed(request));
+  stopReading(connection);
+  return connection;
+}
+
+/**
+ * Fresh identities that connect, and again whenever they are thrown out, until stopped. They do nothing else: there is no
+ * gossip and no DHT in them. Resolves to a function that ends it once all have dialled.
+ */
+export async function connectionFlood(
+  address: string,
+  count: number,
+  options: { readonly name?: string; readonly againMs?: number; readonly network?: string } = {},
+): Promise<() => Promise<void>> {
+  const { name = 'flood', againMs = 100, network = NETWORK } = options;
+  const stop = new AbortController();
+  const nodes = await Promise.all(
+    Array.from({ length: count }, async (_, index) =>
+      createLibp2p({
+        privateKey: await generateKeyPairFromSeed('Ed25519', seedOf(`${name} ${index}`)),
+        transports: [tcp()],
+        connectionEncrypters: [noise({ prologueBytes: handshakePrologue(network) })],
+        streamMuxers: [yamux()],
+        connectionManager: { reconnectRetries: 0 },
+      }),
+    ),
+  );
+  const loops = nodes.map(async (node) => {
+    while (!stop.signal.aborted) {
+      await node.dial(multiaddr(address), { signal: AbortSignal.timeout(5_000) }).catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, againMs));
+    }
+  });
+  return async () => {
+    stop.abort();
+    await Promise.all(loops);
+    await Promise.all(nodes.map((node) => node.stop()));
+  };
+}
+
+/** TCP connections on which nothing is ever said. Opened in groups smaller than the queue of a listening socket. */
+export async function silentSockets(port: number, count: number): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  while (sockets.length < count) {
+    const group = Array.from({ length: Math.min(50, count - sockets.length) }, () => silentSocket(port));
+    sockets.push(...(await Promise.all(group)));
+  }
+  return sockets;
+}
+
+function silentSocket(port: number): Promise<Socket> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(socket));
+    socket.on('error', () => {}).resume();
+  });
+}

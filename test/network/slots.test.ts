@@ -1,0 +1,58 @@
+/** Places for requests, and bytes of answers, under peers that hold them for nothing. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ProtocolLimits } from '../../node/network/interface.ts';
+import { silentStreams, unreadRequests } from './attackers.ts';
+import { codeOf, until, withPeers } from './local-peers.ts';
+
+const MIB = 1024 * 1024;
+
+/** As the blob protocol has them. */
+const LIMITS: ProtocolLimits = {
+  maxRequestBytes: 64,
+  maxResponseBytes: MIB + 8 * 1024,
+  timeoutMs: 30_000,
+  requestsPerSecond: 1_000,
+  burst: 2_000,
+  maxConcurrentPerPeer: 16,
+  maxConcurrent: 64,
+};
+
+test(
+  '64 silent streams of four identities keep nobody else from being served',
+  withPeers(async (peers) => {
+    const server = await peers.started('server', { maxPeers: 100 });
+    await server.handle('echo', LIMITS, async (request) => request);
+    const address = server.multiaddrs()[0]!;
+    for (let index = 0; index < 4; index++)
+      await silentStreams(await peers.rawPeer(`silent ${index}`), address, 'echo', 16);
+    const client = await peers.started('client', { bootstrap: server.multiaddrs() });
+    for (let round = 0; round < 5; round++)
+      assert.is(await codeOf(client.request(server.peerId, 'echo', Uint8Array.of(1), { limits: LIMITS })), 'resolved');
+  }),
+);
+
+test(
+  'answers that nobody reads are bounded in all, and leave room for those who read',
+  withPeers(async (peers) => {
+    const server = await peers.started('server', { maxPeers: 100 });
+    let answers = 0;
+    await server.handle('chunk', LIMITS, async () => {
+      answers += 1;
+      return new Uint8Array(MIB);
+    });
+    const address = server.multiaddrs()[0]!;
+    for (let index = 0; index < 8; index++)
+      await unreadRequests(await peers.rawPeer(`greedy ${index}`), address, 'chunk', Uint8Array.of(1), 32);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    assert.ok(answers <= 48, `${answers} answers of a mebibyte were made for peers that read none`);
+    const client = await peers.started('client', { bootstrap: server.multiaddrs() });
+    await until(() => client.peers().length > 0, 'connected');
+    for (let round = 0; round < 5; round++) {
+      const answer = await client.request(server.peerId, 'chunk', Uint8Array.of(1), { limits: LIMITS });
+      assert.is(answer.length, MIB);
+    }
+  }),
+);
+
+test.run();
