@@ -23,6 +23,7 @@ import { signaturesReady } from './identity/signatures.ts';
 import type { Logger } from './log/logger.ts';
 import { TransactionRefusedError } from './mempool/errors.ts';
 import { createNetwork, type Network } from './network/network.ts';
+import { introductionLedger, PeerIntroduction } from './peer-introduction.ts';
 import { RoundHistory } from './round-history.ts';
 import { ThreadedVerifier } from './signature-checks/threaded-verifier.ts';
 import type { SignatureVerifier } from './signature-checks/verifier.ts';
@@ -103,6 +104,7 @@ export class AliceNode {
   readonly #verifier: SignatureVerifier;
   readonly #api: ApiServer;
   readonly #rounds: RoundHistory;
+  readonly #introduction: PeerIntroduction;
   #roleStatus: () => RoleStatus = () => NO_ROLE;
   #unsubscribe: (() => void)[] = [];
 
@@ -126,6 +128,13 @@ export class AliceNode {
     this.announcer = new Announcer(network, log.child('announcer'));
     const { networkId } = blockchain;
     const signer = role === 'validator' ? { account: identity.signer, session: identity.session } : undefined;
+    this.#introduction = new PeerIntroduction({
+      network,
+      networkId,
+      ledger: introductionLedger(blockchain),
+      session: signer?.session,
+      log: log.child('introduction'),
+    });
     const cheats = options.equivocate === true && signer !== undefined;
     this.consensus = new ConsensusService(
       {
@@ -207,6 +216,9 @@ export class AliceNode {
     const blockchain = new Blockchain({ genesis }, { store, log: log.child('blockchain'), verifier });
     const node = new AliceNode({ options, store, blockchain, network, blobStore, verifier });
     await new StateSyncServer(blockchain).serve(network);
+    await node.#introduction.start();
+    cleanup.defer(() => node.#introduction.stop());
+    node.#unsubscribe.push(blockchain.onBlock(() => node.#introduction.refresh()));
     await node.blobs.start();
     cleanup.defer(() => node.blobs.stop());
     await node.consensus.start();
@@ -326,6 +338,7 @@ export class AliceNode {
   async stop(): Promise<void> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     await this.#api.stop();
+    this.#introduction.stop();
     await this.announcer.stop();
     await this.consensus.stop();
     await this.blobs.stop();

@@ -195,6 +195,7 @@ export class Blockchain implements Application {
 
   validators(height: number): ValidatorSet | undefined {
     if (height === this.height + 1) return this.#state.nextValidators;
+    if (height === this.height + 2) return this.#state.afterNextValidators;
     if (height < 1 || height > this.height) return undefined;
     const hash = this.#store.validatorsHashAt(height);
     if (hash === undefined) return undefined;

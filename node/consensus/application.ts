@@ -47,7 +47,7 @@ export interface Application {
   readonly lastTimeMs: bigint;
   /** Beacon of the last finalized block; derived from the genesis hash at height 0. */
   readonly beacon: Hash;
-  /** Those who decide the block at `height` (any finalized height, or the next one). Undefined where not known. */
+  /** Those who decide the block at `height` (any finalized height, or the next two). Undefined where not known. */
   validators(height: number): ValidatorSet | undefined;
   /**
    * Assembles and executes a block for `height + 1` from waiting transactions, and from `evidence` as far as it is `new`

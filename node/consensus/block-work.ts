@@ -4,6 +4,7 @@
  */
 import { type Block, encodeProposal, type Proposal } from '../chain/block.ts';
 import type { EquivocationEvidence } from '../chain/evidence.ts';
+import type { Hash } from '../chain/hash.ts';
 import type { AccountSigner } from '../identity/signatures.ts';
 import type { BlockExecution } from './block-execution.ts';
 import type { Clock } from './clock.ts';
@@ -33,20 +34,28 @@ export interface BlockWorkComponents {
 /** See the head of this file. */
 export class BlockWork {
   readonly #components: BlockWorkComponents;
-  readonly #validating = new Set<string>();
+  readonly #validating = new Set<{ readonly height: number; readonly round: number; readonly value: Hash }>();
 
   constructor(components: BlockWorkComponents) {
     this.#components = components;
+  }
+
+  /** Blocks for a round of the present height that are being executed. */
+  underWay(round: number): Hash[] {
+    const height = this.#components.height();
+    return [...this.#validating]
+      .filter((other) => other.height === height && other.round === round)
+      .map(({ value }) => value);
   }
 
   /** Executes the block of an authentic proposal and hands the core the proposal with the verdict. */
   validate(proposal: Proposal, block: Block): void {
     const { execution, blocks, clock, logger, clockDriftMs, enqueue } = this.#components;
     const { height, round, blockId: value, validRound } = proposal.body;
-    const key = `${height}/${round}/${value}`;
-    if (this.#validating.has(key) || this.#validating.size >= MAX_VALIDATING) return;
+    if (this.underWay(round).includes(value) || this.#validating.size >= MAX_VALIDATING) return;
+    const entry = { height, round, value };
     const timely = block.header.timeMs <= BigInt(Math.floor(clock.nowMs()) + clockDriftMs);
-    this.#validating.add(key);
+    this.#validating.add(entry);
     void execution
       .verdict(height, block)
       .then((verdict) => {
@@ -62,7 +71,7 @@ export class BlockWork {
         });
       })
       .catch((error: unknown) => logger.error({ error: String(error), height }, 'consensus: a block was not executed'))
-      .finally(() => this.#validating.delete(key));
+      .finally(() => this.#validating.delete(entry));
   }
 
   /** Builds a block for a round of the present height. `wanted` is asked again when it is this block's turn. */

@@ -18,14 +18,14 @@ import {
 } from '../chain/block.ts';
 import { equivocationEvidence } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
-import type { ValidatorSet } from '../chain/validator-set.ts';
 import type { FinalizedBlock } from './application.ts';
 import { BlockExecution } from './block-execution.ts';
 import { BlockWork } from './block-work.ts';
-import { advance, type DriverEffect, type DriverState, newHeight } from './core/driver.ts';
-import { proposerOfRound, startPriorities } from './core/proposer.ts';
+import { advance, type DriverEffect, type DriverState, isProposalWanted, newHeight } from './core/driver.ts';
+import { startPriorities } from './core/proposer.ts';
 import { NO_ROUND } from './core/state-machine.ts';
-import { skipTarget } from './core/vote-keeper.ts';
+import { hasSupport, skipTarget } from './core/vote-keeper.ts';
+import { Deciders } from './deciders.ts';
 import { BlockRefusedError, type EngineComponents, type EngineEvents, type EngineInit } from './engine-parts.ts';
 import { HeightBlocks } from './height-blocks.ts';
 import { HeightTimers } from './height-timers.ts';
@@ -58,7 +58,8 @@ export class Engine {
   #draining = false;
 
   #height = 0;
-  #validators: ValidatorSet = [];
+  #deciders = new Deciders(0, [], undefined);
+  #nextDeciders: Deciders | undefined;
   #core: DriverState = newHeight(0, [], startPriorities([]), undefined);
   #knowsProposers = false;
   readonly #queue = new InputQueue();
@@ -103,13 +104,13 @@ export class Engine {
   }
 
   /** Those who decide this height. */
-  get validators(): ValidatorSet {
-    return this.#validators;
+  get deciders(): Deciders {
+    return this.#deciders;
   }
 
-  /** Whose turn a round of this height is. Undefined where this node cannot know. Bound the round before asking. */
-  proposerOf(round: number): AccountId | undefined {
-    return this.#knowsProposers ? proposerOfRound(this.#core.proposers, round) : undefined;
+  /** Those who decide the height after this one; undefined where they are not known. */
+  get nextDeciders(): Deciders | undefined {
+    return this.#nextDeciders;
   }
 
   /** Opens log and guard, replays, and begins. Throws when the files cannot be opened. */
@@ -157,6 +158,16 @@ export class Engine {
   }
 
   /**
+   * True when a proposal of this height would be executed and kept: worth the check of a signature and of its block. Of
+   * several blocks for one round, which only its proposer can sign, one is executed, and then those that votes ask for.
+   */
+  wantsProposal(round: number, id: Hash): boolean {
+    if (!isProposalWanted(this.#core, round, id)) return false;
+    const underWay = this.#work.underWay(round);
+    return underWay.length === 0 || (!underWay.includes(id) && hasSupport(this.#core.votes, round, id));
+  }
+
+  /**
    * Takes an authentic proposal of this height by the proposer of its round, with its decoded block, whose id it names.
    * The block is executed in the background.
    */
@@ -188,7 +199,7 @@ export class Engine {
 
   /** A valid proposal of this height as it goes over the wire, once it may: see {@link Engine.mayTell}. */
   encodedProposal(round: number, value: Hash): Uint8Array | undefined {
-    const own = this.#account !== undefined && this.proposerOf(round) === this.#account;
+    const own = this.#account !== undefined && this.#deciders.proposerOf(round) === this.#account;
     return own && !this.#own?.hasLeft('proposal', round) ? undefined : this.#blocks.encodedProposal(round, value);
   }
 
@@ -218,14 +229,17 @@ export class Engine {
 
   #enterHeight(height: number, mayVote: boolean): void {
     const { application, logger } = this.#components;
-    if (this.#height > 0) this.late.remember(this.#height, this.#core.votes, this.#validators);
+    if (this.#height > 0) this.late.remember(this.#height, this.#core.votes, this.#deciders.validators);
     this.#height = height;
     this.#execution.enterHeight(height);
     this.#queue.clear();
     this.#blocks.clear();
     this.#own?.clear();
-    this.#validators = application.validators(height) ?? [];
+    const validators = application.validators(height) ?? [];
     const proposers = this.#schedule.at(height);
+    this.#deciders = new Deciders(height, validators, proposers);
+    const next = application.validators(height + 1);
+    this.#nextDeciders = next && new Deciders(height + 1, next, this.#schedule.after(height));
     this.#knowsProposers = proposers !== undefined;
     if (proposers === undefined)
       logger.warn(
@@ -235,8 +249,8 @@ export class Engine {
     const votes = mayVote && proposers !== undefined;
     this.#core = newHeight(
       height,
-      this.#validators,
-      proposers ?? startPriorities(this.#validators),
+      validators,
+      proposers ?? startPriorities(validators),
       votes ? this.#account : undefined,
     );
     this.#timers.begin(
@@ -350,7 +364,7 @@ export class Engine {
           break;
         case 'evidence':
           this.#notify(() =>
-            this.#events.evidence(equivocationEvidence(effect.first, effect.second, this.#validators)),
+            this.#events.evidence(equivocationEvidence(effect.first, effect.second, this.#deciders.validators)),
           );
           break;
         case 'decide':

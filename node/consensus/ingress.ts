@@ -2,7 +2,8 @@
  * What the network may tell the engine. Checks are ordered by cost: size and form, height, membership, whether the core
  * wants it at all, and only then the signature, which is so verified once for each message. Throws Ignore or Reject.
  *
- * Messages of the next height arrive while this node still finishes the present one; a bounded number waits here.
+ * Messages of the next height arrive while this node still finishes the present one. Its deciders are known, so they are
+ * judged in the same way, and wait (next-height.ts).
  */
 import {
   type Block,
@@ -21,23 +22,27 @@ import { DecodeError } from '../chain/codec.ts';
 import { type EquivocationEvidence, equivocationEvidence } from '../chain/evidence.ts';
 import { Ignore, type PeerIdText, Reject } from '../network/interface.ts';
 import type { VerifySession } from './commit-verifier.ts';
-import { isProposalWanted } from './core/driver.ts';
 import { NO_ROUND } from './core/state-machine.ts';
 import { isWanted } from './core/vote-keeper.ts';
+import type { Deciders } from './deciders.ts';
 import type { Engine } from './engine.ts';
+import { NextHeight } from './next-height.ts';
 
 /** The topics of consensus. */
 export type ConsensusTopic = 'proposals' | 'votes';
 
-/** Messages of the next height that wait, for each peer: two votes of each of 100 validators, with room. */
-const MAX_WAITING_PER_PEER = 256;
-/** Bytes of messages of the next height that wait, from all peers together. */
-const MAX_WAITING_BYTES = 8 * 1024 * 1024;
-
 export interface IngressComponents {
   readonly engine: Pick<
     Engine,
-    'height' | 'core' | 'late' | 'validators' | 'proposerOf' | 'isQueued' | 'submitVote' | 'submitProposal'
+    | 'height'
+    | 'core'
+    | 'late'
+    | 'deciders'
+    | 'nextDeciders'
+    | 'isQueued'
+    | 'wantsProposal'
+    | 'submitVote'
+    | 'submitProposal'
   >;
   readonly networkId: Uint8Array;
   readonly verify: VerifySession;
@@ -47,13 +52,6 @@ export interface IngressComponents {
   onEvidence(evidence: EquivocationEvidence): void;
   /** A peer spoke of a height that this node cannot be at: it may be behind. */
   onAhead(peer: PeerIdText, height: number): void;
-}
-
-/** A message that came before its height. */
-export interface WaitingMessage {
-  readonly topic: ConsensusTopic;
-  readonly data: Uint8Array;
-  readonly from: PeerIdText;
 }
 
 function decoded<T>(decode: (data: Uint8Array) => T, data: Uint8Array): T {
@@ -68,8 +66,7 @@ function decoded<T>(decode: (data: Uint8Array) => T, data: Uint8Array): T {
 /** See the head of this file. */
 export class Ingress {
   readonly #components: IngressComponents;
-  #waiting: WaitingMessage[] = [];
-  #waitingBytes = 0;
+  readonly #next = new NextHeight();
 
   constructor(components: IngressComponents) {
     this.#components = components;
@@ -81,48 +78,52 @@ export class Ingress {
     else this.#proposal(data, from);
   }
 
-  /** Call when a height begins: what waited for it, each to be given to {@link receive} again. */
-  takeWaiting(): readonly WaitingMessage[] {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    return waiting;
+  /** Call when a height has begun: hands the engine what waited for it. */
+  releaseWaiting(): void {
+    const { engine } = this.#components;
+    const { votes, proposals } = this.#next.release(engine.height);
+    for (const { proposal, block } of proposals)
+      if (engine.wantsProposal(proposal.body.round, proposal.body.blockId)) engine.submitProposal(proposal, block);
+    for (const vote of votes) if (this.#isWantedNow(vote)) engine.submitVote(vote);
   }
 
-  #checkHeight(topic: ConsensusTopic, height: number, data: Uint8Array, from: PeerIdText): void {
+  /** Those who decide a height that this node can judge messages of. Throws Ignore for any other. */
+  #decidersOf(height: number, from: PeerIdText): Deciders {
     const { engine, onAhead } = this.#components;
     if (height < engine.height) throw new Ignore('old-height');
-    if (height === engine.height) return;
+    if (height === engine.height) return engine.deciders;
     if (height > engine.height + 1) {
       onAhead(from, height);
       throw new Ignore('future-height');
     }
-    const ofPeer = this.#waiting.reduce((count, waiting) => count + (waiting.from === from ? 1 : 0), 0);
-    if (ofPeer >= MAX_WAITING_PER_PEER || this.#waitingBytes + data.length > MAX_WAITING_BYTES)
-      throw new Ignore('future-height-full');
-    this.#waiting.push({ topic, data, from });
-    this.#waitingBytes += data.length;
-    throw new Ignore('next-height');
+    if (engine.nextDeciders === undefined) throw new Ignore('next-height');
+    return engine.nextDeciders;
+  }
+
+  #isWantedNow(vote: Vote): boolean {
+    const { engine } = this.#components;
+    const { core } = engine;
+    // What waits for its turn is not counted yet, and so still wanted by the core, but already here.
+    return isWanted(core.votes, vote, core.machine.round) && !engine.isQueued(vote);
   }
 
   #vote(data: Uint8Array, from: PeerIdText): void {
     const { engine, networkId, verify } = this.#components;
     const vote: Vote = decoded(decodeVote, data);
-    if (vote.body.type >= VOTE_TYPES.length) throw new Reject('vote-type');
-    if (vote.body.height < engine.height) {
+    const { height, type } = vote.body;
+    if (type >= VOTE_TYPES.length) throw new Reject('vote-type');
+    if (height < engine.height) {
       this.#lateVote(vote);
       return;
     }
-    this.#checkHeight('votes', vote.body.height, data, from);
-    const validator = engine.validators.find(({ account }) => account === vote.validator);
-    if (validator === undefined) throw new Reject('not-a-validator');
-    const core = engine.core;
-    if (!isWanted(core.votes, vote, core.machine.round)) throw new Ignore('duplicate');
-    // Not counted yet, and so still wanted, but already here.
-    if (engine.isQueued(vote)) throw new Ignore('duplicate');
-    if (!verify(validator.sessionKey, voteSignBytes(networkId, vote.body), vote.signature))
-      throw new Reject('signature');
-    engine.submitVote(vote);
+    const deciders = this.#decidersOf(height, from);
+    const sessionKey = deciders.sessionKey(vote.validator);
+    if (sessionKey === undefined) throw new Reject('not-a-validator');
+    const now = height === engine.height;
+    if (!(now ? this.#isWantedNow(vote) : this.#next.wantsVote(vote))) throw new Ignore('duplicate');
+    if (!verify(sessionKey, voteSignBytes(networkId, vote.body), vote.signature)) throw new Reject('signature');
+    if (now) engine.submitVote(vote);
+    else this.#next.keepVote(vote);
   }
 
   /** A vote of a height that is over matters only when it contradicts another: then others are to see it as well. */
@@ -144,16 +145,18 @@ export class Ingress {
     const proposal: Proposal = decoded(decodeProposal, data);
     const { height, round, validRound, blockId: id } = proposal.body;
     if (validRound < NO_ROUND || validRound >= round) throw new Reject('valid-round');
-    this.#checkHeight('proposals', height, data, from);
-    if (!isProposalWanted(engine.core, round, id)) throw new Ignore('duplicate');
-    const proposer = engine.proposerOf(round);
+    const deciders = this.#decidersOf(height, from);
+    const now = height === engine.height;
+    if (!(now ? engine.wantsProposal(round, id) : this.#next.wantsProposal(proposal))) throw new Ignore('duplicate');
+    const proposer = deciders.proposerOf(round);
     if (proposer === undefined) throw new Ignore('proposer-unknown');
     if (proposal.proposer !== proposer) throw new Reject('not-the-proposer');
-    const validator = engine.validators.find(({ account }) => account === proposer);
+    const sessionKey = deciders.sessionKey(proposer);
     const message = proposalSignBytes(networkId, proposal.body);
-    if (validator === undefined || !verify(validator.sessionKey, message, proposal.signature))
-      throw new Reject('signature');
-    engine.submitProposal(proposal, this.#blockOf(proposal));
+    if (sessionKey === undefined || !verify(sessionKey, message, proposal.signature)) throw new Reject('signature');
+    const block = this.#blockOf(proposal, deciders);
+    if (now) engine.submitProposal(proposal, block);
+    else this.#next.keepProposal(proposal, block);
   }
 
   /**
@@ -162,8 +165,8 @@ export class Ingress {
    * before it passes a proposal on), and the true one is still wanted, from anyone. So whatever is wrong with a block that
    * comes through here is its proposer's own fault.
    */
-  #blockOf(proposal: Proposal): Block {
-    const { engine, networkId } = this.#components;
+  #blockOf(proposal: Proposal, deciders: Deciders): Block {
+    const { networkId } = this.#components;
     const { height, round, validRound, blockId: id } = proposal.body;
     const block = decoded(decodeBlock, proposal.block);
     if (blockId(block.header) !== id) throw new Reject('block-id');
@@ -174,7 +177,7 @@ export class Ingress {
     // A new block is its proposer's own; one that comes again keeps the proposer of an earlier round.
     const last = validRound === NO_ROUND ? round : validRound;
     const first = validRound === NO_ROUND ? round : 0;
-    for (let turn = last; turn >= first; turn--) if (engine.proposerOf(turn) === block.header.proposer) return block;
+    for (let turn = last; turn >= first; turn--) if (deciders.proposerOf(turn) === block.header.proposer) return block;
     throw new Reject('block-proposer');
   }
 }

@@ -43,4 +43,13 @@ export class ProposerSchedule {
     this.#known = { height, priorities };
     return priorities;
   }
+
+  /** Priorities of the height after one; undefined where they or its validators are not known. */
+  after(height: number): ProposerPriorities | undefined {
+    const validators = this.#application.validators(height + 1);
+    if (validators === undefined || validators.length === 0) return undefined;
+    if (proposerAnchor(height + 1) === height + 1) return startPriorities(validators);
+    const priorities = this.at(height);
+    return priorities && nextPriorities(priorities, validators);
+  }
 }

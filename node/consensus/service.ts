@@ -234,15 +234,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     if (!this.#running) return;
     this.#armPulse();
     // Not at once: the engine is in the middle of entering the height.
-    queueMicrotask(() => {
-      for (const { topic, data, from } of this.#ingress.takeWaiting()) {
-        try {
-          this.#receive(topic, data, from);
-        } catch {
-          // Ignored or rejected: gossip was told to ignore it when it came.
-        }
-      }
-    });
+    queueMicrotask(() => this.#ingress.releaseWaiting());
   }
 
   #armPulse(): void {

@@ -16,7 +16,7 @@ import { unassignedShards } from './draw.ts';
 import { EPOCH, type EpochRecord, type Reward, type SettledEpoch, settledEpoch } from './epochs.ts';
 import { holderRecord, mintedUnits, unitsIn } from './holdings.ts';
 import { targetIssuance } from './issuance.ts';
-import { CHAIN, type ChainRecord, PARAMETERS } from './parameters.ts';
+import { CHAIN, type ChainRecord, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { prove, type StateProof } from './proof.ts';
 import { activeMiners, type MinerRecord, minerRecord } from './registry.ts';
 import { openFirstRound } from './round-clock.ts';
@@ -107,6 +107,7 @@ export class LedgerState implements StateReader {
       timeMs,
     });
     draft.set(PARAMETERS, genesis.parameters);
+    draft.set(GENESIS_PARAMETERS, genesis.parameters);
     draft.set(VALIDATORS, { next: validators, afterNext: validators });
     for (const { account, sessionKey, power } of validators) {
       setStake(draft, account, { ...readStake(draft, account), sessionKey, genesisWeight: power });

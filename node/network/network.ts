@@ -15,7 +15,9 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { BoundedDatastore } from './bounded-datastore.ts';
 import { ContentDirectory } from './content-directory.ts';
+import { datastoreOwner } from './datastore-owner.ts';
 import { deadline, raceAbort } from './deadline.ts';
+import { guardDht } from './dht-guard.ts';
 import {
   AddressInUseError,
   InvalidNetworkOptionError,
@@ -38,7 +40,7 @@ import { type Log, quietLibp2pLogger } from './log.ts';
 import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix } from './names.ts';
 import { PeerKeeper } from './peer-keeper.ts';
 import { PeerStandings } from './peer-standings.ts';
-import { type ProtocolStats, ServingShares } from './protocol-server.ts';
+import { claimantOf, type ProtocolStats, ServingShares } from './protocol-server.ts';
 import { parsePeerId, StreamRequestResponse } from './request-response.ts';
 import {
   connectionSettings,
@@ -125,18 +127,22 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
   const peerId = peerIdFromPrivateKey(privateKey);
   const meter = new TrafficMeter();
   const protocolPrefix = libp2pProtocolPrefix(networkName);
-  const own = [`/${peerId.toString()}`, `/peers/${peerId.toCID().toString()}`];
   const standings = new PeerStandings();
   const gate = new InboundGate({ standings, privateNetwork, maxPeers });
-  const libp2p = await createLibp2p<Services>({
+  const libp2p: Libp2p<Services> = await createLibp2p<Services>({
     start: false,
     privateKey,
     nodeInfo: { name: 'alice', version: '0.1.0', userAgent: 'alice' },
     logger: quietLibp2pLogger(),
     metrics: () => meter,
     datastore: new BoundedDatastore(
-      (key) => own.some((suffix) => key.endsWith(suffix)),
-      (key) => options.log.warn({ key }, 'this peer announces too much: its oldest provider record is dropped'),
+      datastoreOwner({
+        self: peerId,
+        standings,
+        privateNetwork,
+        connections: (peer) => libp2p.getConnections(peer),
+        log: options.log,
+      }),
     ),
     addresses: { listen: listen.map(String), announce: announce.map(String) },
     transports: [tcp({ backlog: 128 })],
@@ -155,6 +161,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
     },
   });
   gate.attach(() => libp2p.getConnections());
+  guardDht(libp2p.services.dht, (peer) => claimantOf(peer, libp2p.getConnections(peer)[0], standings, privateNetwork));
   return new Network({
     libp2p,
     meter,

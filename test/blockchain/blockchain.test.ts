@@ -52,6 +52,7 @@ test('proposes, validates and commits; a second node follows to the same state',
   assert.is(await follower.finalized(6), undefined);
   assert.is(validatorSetHash(follower.validators(3)!), (await follower.finalized(3))!.block.header.validatorsHash);
   assert.is(follower.validators(6)?.length, 1);
+  assert.is(validatorSetHash(follower.validators(7)!), (await follower.finalized(5))!.block.header.nextValidatorsHash);
   assert.is(follower.validators(8), undefined);
   assert.is((await chain.replay()).root, chain.state.root);
 });

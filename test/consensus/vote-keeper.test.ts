@@ -10,6 +10,7 @@ import {
   isWanted,
   MAX_FUTURE_ROUNDS_PER_VALIDATOR,
   MAX_PAST_ROUNDS,
+  MAX_REPLACED_ROUNDS,
   newVoteKeeper,
   precommitsFor,
   pruneRounds,
@@ -138,16 +139,41 @@ test('a round is skipped to by more than a third, prevotes and precommits togeth
 
 test('a validator fills only its own share of future rounds, and is remembered for its highest', () => {
   let keeper = keep(newVoteKeeper(validators(1n, 1n, 1n, 1n)), [vote('b', 'prevote', 1, X)]);
-  for (let round = 1; round <= 1000; round++) keeper = keep(keeper, [vote('a', 'prevote', round, X)]);
+  for (let round = 1; round <= 30; round++) keeper = keep(keeper, [vote('a', 'prevote', round, X)]);
   const rounds = [...keeper.rounds]
     .filter(([, { prevote }]) => prevote.first.has(account('a')))
     .map(([round]) => round);
   assert.is(rounds.length, MAX_FUTURE_ROUNDS_PER_VALIDATOR);
-  assert.is(Math.max(...rounds), 1000);
+  assert.is(Math.max(...rounds), 30);
   assert.ok(keeper.rounds.size <= MAX_FUTURE_ROUNDS_PER_VALIDATOR + 1);
   assert.ok(keeper.rounds.get(1)?.prevote.first.has(account('b')), 'others are not forgotten for it');
   assert.is(keeper.rounds.get(1)?.prevote.voted, 1n);
   assert.not(isWanted(keeper, vote('a', 'prevote', 2, X), 0));
+});
+
+test('a validator that counts its rounds upwards is heard for a while, and anew when this node moves on', () => {
+  const set = validators(1n, 1n, 1n, 1n);
+  let keeper = newVoteKeeper(set);
+  const heard = (from: number, currentRound: number) => {
+    let counted = 0;
+    for (let round = from; round < from + 5_000; round++) {
+      for (const type of VOTE_TYPES) {
+        const result = addVote(keeper, vote('a', type, round, X), currentRound);
+        if (result.counted) counted += 1;
+        keeper = result.keeper;
+      }
+    }
+    return counted;
+  };
+  const most = VOTE_TYPES.length * (MAX_FUTURE_ROUNDS_PER_VALIDATOR + MAX_REPLACED_ROUNDS);
+  assert.is(heard(1, 0), most);
+  assert.not(isWanted(keeper, vote('a', 'prevote', 2 ** 32 - 1, X), 0));
+  // Others are heard as ever, and may lead on.
+  keeper = keep(keeper, [vote('b', 'prevote', 2 ** 32 - 1, X), vote('c', 'prevote', 2 ** 32 - 1, X)]);
+  assert.is(skipTarget(keeper, 0), 2 ** 32 - 1);
+  keeper = pruneRounds(keeper, 1);
+  const again = heard(10_000, 1);
+  assert.ok(again > 0 && again <= most, `${again}`);
 });
 
 test('old rounds are forgotten beyond the bound', () => {

@@ -121,7 +121,8 @@ export class SimulatedApplication implements Application {
     return this.#last?.header.beacon ?? GENESIS;
   }
   validators(height: number): ValidatorSet | undefined {
-    if (height < 1 || height > this.height + 1) return undefined;
+    if (height < 1 || height > this.height + 2) return undefined;
+    if (height === this.height + 2) return this.#set(height, this.#state.afterNext);
     return this.#set(height, (this.#states[height - 2] ?? START).next);
   }
 

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { BLOCK_BODY_MUTANTS } from './block-bodies.ts';
 import { CONSENSUS_MUTANTS } from './consensus.ts';
+import { DOOR_MUTANTS } from './door.ts';
 import { DURABILITY_MUTANTS } from './durability.ts';
 import { EVIDENCE_MUTANTS } from './evidence.ts';
 import type { Mutant } from './mutant.ts';
@@ -20,6 +21,7 @@ import { SET_CHANGE_MUTANTS } from './set-changes.ts';
 const MUTANTS: readonly Mutant[] = [
   ...CONSENSUS_MUTANTS,
   ...BLOCK_BODY_MUTANTS,
+  ...DOOR_MUTANTS,
   ...EVIDENCE_MUTANTS,
   ...SET_CHANGE_MUTANTS,
   ...DURABILITY_MUTANTS,
@@ -29,7 +31,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** In the order of what they cost. */
 const TESTS = [
   ...['state-machine', 'proposer', 'commit-verifier', 'driver', 'vote-keeper', 'framed-log', 'signer-guard'],
-  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync', 'forged-bodies'],
+  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync', 'forged-bodies', 'next-height'],
 ]
   .map((name) => `test/consensus/${name}.test.ts`)
   .toSpliced(7, 0, 'test/blockchain/block-evidence.test.ts', 'test/blockchain/blockchain.test.ts');

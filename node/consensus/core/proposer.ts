@@ -61,11 +61,20 @@ function turn(state: ProposerPriorities): { proposer: AccountId; next: ProposerP
   return { proposer: state.validators[index].account, next: { ...state, priorities: raised } };
 }
 
+/** Proposers of the rounds of a height, from round 0 on, without an end. */
+export function* proposersFrom(start: ProposerPriorities): Generator<AccountId, never> {
+  let { proposer, next } = turn(start);
+  for (;;) {
+    yield proposer;
+    ({ proposer, next } = turn(next));
+  }
+}
+
 /** The proposer of a round, from the priorities of its height. Takes time in proportion to `round`: bound it first. */
 export function proposerOfRound(start: ProposerPriorities, round: number): AccountId {
-  let { proposer, next } = turn(start);
-  for (let turns = 0; turns < round; turns++) ({ proposer, next } = turn(next));
-  return proposer;
+  const proposers = proposersFrom(start);
+  for (let turns = 0; turns < round; turns++) proposers.next();
+  return proposers.next().value;
 }
 
 /** Priorities of the next height, whose validators may be others. */

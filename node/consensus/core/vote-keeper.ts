@@ -13,6 +13,13 @@ import { isQuorum, totalPower, type ValidatorSet } from '../../chain/validator-s
  */
 export const MAX_FUTURE_ROUNDS_PER_VALIDATOR = 4;
 
+/**
+ * Future rounds of one validator that may take the place of its earlier ones while this node stays in a round. An honest
+ * one needs a few when this node hears of a round late; one that counts upwards for ever would make each number of 32
+ * bits cost a signature check, a record in the log, and a message to every peer.
+ */
+export const MAX_REPLACED_ROUNDS = 32;
+
 /** Rounds below the current one that are kept: for a polka of an older valid round (L28), late decisions (L49). */
 export const MAX_PAST_ROUNDS = 256;
 
@@ -42,6 +49,16 @@ export interface VoteKeeper {
   readonly powers: ReadonlyMap<AccountId, bigint>;
   readonly total: bigint;
   readonly rounds: ReadonlyMap<number, RoundVotes>;
+  /** Who spoke of rounds above the current one. */
+  readonly ahead: ReadonlyMap<AccountId, Ahead>;
+}
+
+/** What one validator said of rounds above the current one. */
+interface Ahead {
+  /** Its highest ones, ascending; some may have come to be current or past since. */
+  readonly rounds: readonly number[];
+  /** Rounds that gave way to higher ones since this node's round began. */
+  readonly replaced: number;
 }
 
 /** Key of nil in tallies. */
@@ -69,6 +86,7 @@ export function newVoteKeeper(validators: ValidatorSet): VoteKeeper {
     powers: new Map(validators.map(({ account, power }) => [account, power])),
     total: totalPower(validators),
     rounds: new Map(),
+    ahead: new Map(),
   };
 }
 
@@ -103,13 +121,12 @@ function countsAsFurther(keeper: VoteKeeper, tally: Tally, vote: Vote): boolean 
   return isHonestShare(tally.power.get(vote.body.blockId ?? NIL) ?? 0n, keeper.total);
 }
 
-function futureRounds(keeper: VoteKeeper, validator: AccountId, currentRound: number): number[] {
-  const rounds: number[] = [];
-  for (const [round, votes] of keeper.rounds) {
-    if (round > currentRound && (votes.prevote.first.has(validator) || votes.precommit.first.has(validator)))
-      rounds.push(round);
-  }
-  return rounds.sort((a, b) => a - b);
+const NOT_AHEAD: Ahead = { rounds: [], replaced: 0 };
+
+/** What a validator said of rounds above the current one: a few numbers, however many rounds there are. */
+function aheadOf(keeper: VoteKeeper, validator: AccountId, currentRound: number): Ahead {
+  const { rounds, replaced } = keeper.ahead.get(validator) ?? NOT_AHEAD;
+  return { rounds: rounds.filter((round) => round > currentRound), replaced };
 }
 
 /** The first vote of the same validator, round and type, when it is for something else. */
@@ -130,8 +147,9 @@ export function isWanted(keeper: VoteKeeper, vote: Vote, currentRound: number): 
   if (tally.first.has(vote.validator))
     return !tally.equivocators.has(vote.validator) || countsAsFurther(keeper, tally, vote);
   if (round <= currentRound) return true;
-  const future = futureRounds(keeper, vote.validator, currentRound);
-  return future.includes(round) || future.length < MAX_FUTURE_ROUNDS_PER_VALIDATOR || round > future[0];
+  const { rounds, replaced } = aheadOf(keeper, vote.validator, currentRound);
+  if (rounds.includes(round) || rounds.length < MAX_FUTURE_ROUNDS_PER_VALIDATOR) return true;
+  return round > rounds[0] && replaced < MAX_REPLACED_ROUNDS;
 }
 
 function withRound(keeper: VoteKeeper, round: number, votes: RoundVotes): VoteKeeper {
@@ -185,24 +203,30 @@ function countVote(keeper: VoteKeeper, vote: Vote): VoteResult {
 
 /**
  * Counts a vote. Votes of unknown validators, duplicates, and rounds out of bounds change nothing. A validator that is
- * ahead by more than {@link MAX_FUTURE_ROUNDS_PER_VALIDATOR} rounds is remembered for its highest ones.
+ * ahead by more than {@link MAX_FUTURE_ROUNDS_PER_VALIDATOR} rounds is remembered for its highest ones, until it has
+ * replaced {@link MAX_REPLACED_ROUNDS}.
  */
 export function addVote(keeper: VoteKeeper, vote: Vote, currentRound: number): VoteResult {
   if (!isWanted(keeper, vote, currentRound)) return { keeper, counted: false, conflict: undefined };
-  let base = keeper;
-  if (vote.body.round > currentRound) {
-    const future = futureRounds(keeper, vote.validator, currentRound);
-    if (!future.includes(vote.body.round) && future.length >= MAX_FUTURE_ROUNDS_PER_VALIDATOR)
-      base = withoutValidator(keeper, future[0], vote.validator);
-  }
-  return countVote(base, vote);
+  const { validator, body } = vote;
+  const { rounds, replaced } = aheadOf(keeper, validator, currentRound);
+  if (body.round <= currentRound || rounds.includes(body.round)) return countVote(keeper, vote);
+  const full = rounds.length >= MAX_FUTURE_ROUNDS_PER_VALIDATOR;
+  const base = full ? withoutValidator(keeper, rounds[0], validator) : keeper;
+  const highest = [...rounds.slice(full ? 1 : 0), body.round].sort((a, b) => a - b);
+  const ahead = new Map(keeper.ahead).set(validator, { rounds: highest, replaced: replaced + (full ? 1 : 0) });
+  return countVote({ ...base, ahead }, vote);
 }
 
-/** Forgets rounds that lie too far back. Called when a round starts. */
+/** Forgets rounds that lie too far back. Call when a round starts: validators may be ahead of it anew. */
 export function pruneRounds(keeper: VoteKeeper, currentRound: number): VoteKeeper {
   const oldest = currentRound - MAX_PAST_ROUNDS;
-  if (![...keeper.rounds.keys()].some((round) => round < oldest)) return keeper;
-  return { ...keeper, rounds: new Map([...keeper.rounds].filter(([round]) => round >= oldest)) };
+  const ahead = new Map<AccountId, Ahead>();
+  for (const [validator, { rounds }] of keeper.ahead) {
+    const still = rounds.filter((round) => round > currentRound);
+    if (still.length > 0) ahead.set(validator, { rounds: still, replaced: 0 });
+  }
+  return { ...keeper, ahead, rounds: new Map([...keeper.rounds].filter(([round]) => round >= oldest)) };
 }
 
 /** True when more than two thirds of the power cast this type of vote for the value (undefined: nil) in the round. */

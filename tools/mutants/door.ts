@@ -1,0 +1,52 @@
+/** Faults in who may make a node keep, check or execute what: messages that come early, and of one validator alone. */
+import type { Mutant } from './mutant.ts';
+
+const INGRESS = 'node/consensus/ingress.ts';
+const NEXT = 'node/consensus/next-height.ts';
+const KEEPER = 'node/consensus/core/vote-keeper.ts';
+const ENGINE = 'node/consensus/engine.ts';
+
+export const DOOR_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'what comes before its height is dropped',
+    file: INGRESS,
+    find: "if (engine.nextDeciders === undefined) throw new Ignore('next-height');",
+    replace: "if (engine.nextDeciders !== undefined) throw new Ignore('next-height');",
+  },
+  {
+    name: 'what waited for a height is not handed on',
+    file: INGRESS,
+    find: 'for (const vote of votes) if (this.#isWantedNow(vote)) engine.submitVote(vote);',
+    replace: 'void votes;',
+  },
+  {
+    name: 'early votes of one validator have no bound',
+    file: NEXT,
+    find: 'return ofStep.length < MAX_VOTES_PER_STEP && ofStep',
+    replace: 'return ofStep',
+  },
+  {
+    name: 'early messages are kept for any round',
+    file: NEXT,
+    find: 'if (round >= MAX_ROUNDS) return false;',
+    replace: '',
+  },
+  {
+    name: 'a validator that counts its rounds upwards is heard for ever',
+    file: KEEPER,
+    find: 'return round > rounds[0] && replaced < MAX_REPLACED_ROUNDS;',
+    replace: 'return round > rounds[0];',
+  },
+  {
+    name: 'a validator that was ahead once is never heard again',
+    file: KEEPER,
+    find: 'ahead.set(validator, { rounds: still, replaced: 0 });',
+    replace: 'ahead.set(validator, { rounds: still, replaced: MAX_REPLACED_ROUNDS });',
+  },
+  {
+    name: 'all blocks that a proposer signs for one round are executed',
+    file: ENGINE,
+    find: 'return underWay.length === 0 || (!underWay.includes(id) && hasSupport(this.#core.votes, round, id));',
+    replace: 'return hasSupport !== undefined && !underWay.includes(id);',
+  },
+];
