@@ -3,11 +3,13 @@ import type { Attack } from './attack.ts';
 import { foreignCidNames, lyingProviders } from './attacks/blobs.ts';
 import { connectionFlood, otherNetworks, replayedHandshakes } from './attacks/connections.ts';
 import { earlyVotes, forgedBodies, lyingSyncPeers } from './attacks/consensus.ts';
+import { deafGossip } from './attacks/deaf-gossip.ts';
 import { dhtQueries, providerSpam } from './attacks/dht.ts';
 import { forgedTransactions } from './attacks/forged-transactions.ts';
 import { freeCalls, freeRegistrations } from './attacks/free-calls.ts';
 import { garbage } from './attacks/garbage.ts';
 import { controlFlood, subscriptionFlood } from './attacks/gossip-control.ts';
+import { halfMessages } from './attacks/half-messages.ts';
 import { invalidGossip } from './attacks/invalid-gossip.ts';
 import { nothing } from './attacks/nothing.ts';
 import { oversizeMessages } from './attacks/oversize-messages.ts';
@@ -31,6 +33,8 @@ export const ATTACKS: readonly Attack[] = [
   silentStreams,
   unreadAnswers,
   slowWriters,
+  halfMessages,
+  deafGossip,
   blockRequests,
   requestFlood,
   streamChurn,

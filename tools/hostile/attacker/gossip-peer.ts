@@ -7,6 +7,7 @@ import { RPC } from '@libp2p/gossipsub/message';
 import type { Stream } from '@libp2p/interface';
 import { TOPICS, type Topic } from '../../../node/network/interface.ts';
 import { topicName } from '../../../node/network/names.ts';
+import { gossipSettings } from '../../../node/network/settings.ts';
 import { DelimitedReader, delimited } from './protobuf.ts';
 import { pushAll, RawPeer, type RawPeerOptions } from './raw-peer.ts';
 
@@ -98,8 +99,10 @@ export class GossipPeer {
     return pushAll(this.#stream, bytes);
   }
 
-  /** A message that is signed rightly, as gossipsub wants it; its data may be anything. */
+  /** A message with or without a signature, as the network's gossip wants it; its data may be anything. */
   async message(topic: Topic, data: Uint8Array): Promise<RPC.Message> {
+    const { globalSignaturePolicy } = gossipSettings(this.peer.networkName, true, 1);
+    if (globalSignaturePolicy === 'StrictNoSign') return { topic: topicName(this.peer.networkName, topic), data };
     const from = this.peer.libp2p.peerId.toMultihash().bytes;
     const unsigned: RPC.Message = {
       from,
@@ -111,7 +114,7 @@ export class GossipPeer {
     return { ...unsigned, signature };
   }
 
-  /** Signs and sends one message. */
+  /** Sends one message. */
   async publish(topic: Topic, data: Uint8Array): Promise<boolean> {
     return this.send({ messages: [await this.message(topic, data)] });
   }

@@ -1,6 +1,7 @@
 import { accountFromPublicKey } from '../../../node/chain/account.ts';
 import { approve } from '../../../node/chain/calls.ts';
 import { encodeTransaction, TRANSACTION_VERSION } from '../../../node/chain/transaction.ts';
+import { gossipSettings } from '../../../node/network/settings.ts';
 import type { Attack, AttackContext } from '../attack.ts';
 import { identities, rest } from '../attacker/crowd.ts';
 import { GossipPeer } from '../attacker/gossip-peer.ts';
@@ -30,43 +31,44 @@ function forged({ random }: AttackContext, height: number): Uint8Array {
 /** Finding 7: checks of signatures must not stop the event loop, whoever asks for them. */
 export const forgedTransactions: Attack = {
   name: 'forged-transactions',
-  what: `fresh peers send ${IN_ONE_RPC} wrongly signed transactions in one RPC, one peer after the other`,
+  what: `fresh peers send ${IN_ONE_RPC} wrongly signed transactions at once, in one RPC and in as many as it takes`,
   answers: 'finding 7',
   quick: true,
   async run(context) {
-    const { arena, victim, seconds } = context;
+    const { arena, victim, seconds, networkName } = context;
+    // What a node takes in one RPC; what has more is not read at all, so both are tried.
+    const taken = gossipSettings(networkName, true, 1).decodeRpcLimits?.maxMessages ?? IN_ONE_RPC;
+    const before = (await arena.ask('look', 'victim')).gossip.transactions?.accepted ?? 0;
     let sent = 0;
-    const senders: GossipPeer[] = [];
-    for (const identity of identities(context, Math.max(2, Math.ceil(seconds)))) {
-      if (!context.pressing()) break;
+    for (const [turn, identity] of identities(context, Math.max(2, Math.ceil(seconds))).entries()) {
+      if (turn >= 2 && !context.pressing()) break;
       const { height } = await arena.ask('look', 'victim');
       const peer = await GossipPeer.join(victim.address, identity);
       context.afterwards(() => peer.stop());
-      senders.push(peer);
       const messages = [];
       for (let index = 0; index < IN_ONE_RPC; index++) {
         messages.push(await peer.message('transactions', forged(context, height)));
       }
-      await peer.send({ messages });
-      sent += IN_ONE_RPC;
+      const inOne = turn % 2 === 0 ? IN_ONE_RPC : Math.min(IN_ONE_RPC, taken);
+      for (let at = 0; at < messages.length; at += inOne) {
+        if (!(await peer.send({ messages: messages.slice(at, at + inOne) }))) break;
+        sent += inOne;
+      }
       await rest(500);
     }
     await rest(1_000);
-    const first = senders[0];
-    const { score, connected } =
-      first === undefined ? { score: 0, connected: true } : await arena.ask('regard', first.peer.peerId);
-    const { waitingTransactions } = await arena.ask('look', 'victim');
+    const { waitingTransactions, gossip, verdicts } = await arena.ask('look', 'victim');
+    // Those of honest nodes arrive meanwhile, a few a second.
+    const accepted = (gossip.transactions?.accepted ?? 0) - before;
+    const said = Object.entries(verdicts)
+      .filter(([code]) => code.startsWith('transactions '))
+      .map(([code, count]) => `${code.slice(13)} ${count}`);
     return [
-      { what: 'transactions were sent', holds: sent > 0, found: `${sent}` },
+      { what: 'transactions were sent', holds: sent > 0, found: `${sent}; ${said.join(', ')}` },
       {
-        what: 'who sends forged transactions loses its standing',
-        holds: score < 0 || !connected,
-        found: `score ${score.toFixed(1)}, ${connected ? 'connected' : 'dropped'}`,
-      },
-      {
-        what: 'no forged transaction waits for a block',
-        holds: waitingTransactions < 50,
-        found: `${waitingTransactions} wait`,
+        what: 'no forged transaction is passed on or waits for a block',
+        holds: accepted < IN_ONE_RPC / 4 && waitingTransactions < 50,
+        found: `${accepted} accepted, ${waitingTransactions} wait`,
       },
     ];
   },
