@@ -61,7 +61,7 @@ export interface AttackContext extends AttackSetup {
   readonly networkId: Uint8Array;
   readonly random: SeededRandom;
   readonly arena: ProcessLine<ArenaOffers>;
-  /** True while the attack is to press on. */
+  /** True while the attack is to press on, for the set time from the first call. */
   pressing(): boolean;
   /** Called at the end, whatever happens; the last first. */
   afterwards(stop: () => Promise<unknown> | unknown): void;

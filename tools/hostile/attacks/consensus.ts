@@ -29,7 +29,7 @@ export const forgedBodies: Attack = {
   name: 'forged-bodies',
   what: 'a peer nearer to both validators than they are to each other passes each proposal on with another body',
   answers: 'finding 1',
-  quick: true,
+  quick: false,
   apartMs: 600,
   async run(context) {
     const { victim, other, networkName, arena } = context;
@@ -77,7 +77,7 @@ export const earlyVotes: Attack = {
   name: 'early-votes',
   what: 'four identities fill the place where votes and proposals of the next height wait, with such as nobody signed',
   answers: 'finding 14',
-  quick: true,
+  quick: false,
   async run(context) {
     const { arena, random, genesis } = context;
     const peers = await gossipCrowd(context, 4);

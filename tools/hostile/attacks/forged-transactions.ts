@@ -33,7 +33,7 @@ export const forgedTransactions: Attack = {
   name: 'forged-transactions',
   what: `fresh peers send ${IN_ONE_RPC} wrongly signed transactions at once, in one RPC and in as many as it takes`,
   answers: 'finding 7',
-  quick: true,
+  quick: false,
   async run(context) {
     const { arena, victim, seconds, networkName } = context;
     // What a node takes in one RPC; what has more is not read at all, so both are tried.

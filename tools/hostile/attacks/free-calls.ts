@@ -103,7 +103,7 @@ export const freeRegistrations: Attack = {
   name: 'free-registrations',
   what: `${ACCOUNTS} unknown accounts register as miners without the work that this takes`,
   answers: 'finding 6',
-  quick: true,
+  quick: false,
   run(context) {
     return flood(context, () => registerMiner('flood'));
   },

@@ -8,7 +8,7 @@ export const subscriptionFlood: Attack = {
   name: 'subscription-flood',
   what: 'four identities subscribe to thousands of topics that do not exist, and to those that do, on and off',
   answers: 'subscription floods',
-  quick: true,
+  quick: false,
   async run(context) {
     const { networkName, random } = context;
     const peers = await gossipCrowd(context, 4);

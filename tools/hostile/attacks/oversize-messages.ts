@@ -13,7 +13,7 @@ export const oversizeMessages: Attack = {
   name: 'oversize-messages',
   what: 'requests that announce 4 GiB, delimited messages that announce 2 GiB, gossip messages over each topic’s limit',
   answers: 'oversize messages on each protocol and topic',
-  quick: true,
+  quick: false,
   async run(context) {
     const { victim, cid, networkName, arena } = context;
     const [requester, framer] = await crowd(context, 2);

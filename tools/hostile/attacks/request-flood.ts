@@ -9,7 +9,7 @@ export const blockRequests: Attack = {
   name: 'block-requests',
   what: 'eight identities ask for the longest run of blocks, again as soon as they are answered',
   answers: 'finding 8',
-  quick: true,
+  quick: false,
   async run(context) {
     const peers = await crowd(context, 8);
     let [served, refused] = [0, 0];
