@@ -74,9 +74,10 @@ export class RoundBlobs {
   /** Offers again, after a start, what others need and the store has: the latest checkpoint and what it leads on to. */
   offerHeld(): void {
     const { ledger, store } = this.#components;
-    const { checkpoint, roundsSinceCheckpoint, round } = ledger.state;
+    const { checkpoint, weightUpdates, round } = ledger.state;
     if (checkpoint.cid !== '' && store.has(checkpoint.cid)) this.offer(checkpoint.round, checkpoint.cid, 'checkpoint');
-    for (const result of roundsSinceCheckpoint) {
+    for (const result of weightUpdates) {
+      if (result.round <= checkpoint.round) continue;
       for (const { accepted, cid } of result.submissions) if (accepted && store.has(cid)) this.offer(result.round, cid);
     }
     for (const { reveal } of round.submissions) {

@@ -55,7 +55,7 @@ function outOfBounds(genesis: Parameters, now: Parameters): string[] {
 
 test('no sequence of 20,000 votes leaves the bounds', () => {
   const random = new Random(5);
-  for (const genesis of [testParameters(), localParameters(4)]) {
+  for (const genesis of [testParameters(), localParameters(4, 100)]) {
     let now = genesis;
     let changes = 0;
     for (let vote = 0; vote < 10_000; vote++) {

@@ -6,7 +6,8 @@ import { LedgerHarness, namedCid, scored, testParameters } from '../ledger/harne
 
 /** A ledger that keeps four rounds, a store, and records in the DHT. */
 function parts() {
-  const harness = new LedgerHarness({ parameters: testParameters({ rounds: { checkpointEveryRounds: 2 } }) });
+  const rounds = { checkpointEveryRounds: 2, idleRounds: 100 };
+  const harness = new LedgerHarness({ parameters: testParameters({ rounds }) });
   const listeners = new Set<() => void>();
   const records = new Set<string>();
   const stored = new Set<string>();
