@@ -40,7 +40,7 @@ const accountOf = (number: number) => numbered('account', number) as string as A
 
 /** A state in which that many accounts have one ALICE each. */
 function fundedState(accounts: number): LedgerState {
-  const parameters = localParameters(10);
+  const parameters = localParameters(10, 100);
   const genesis: Genesis = {
     version: 1,
     name: 'bench',

@@ -2,11 +2,14 @@
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { findEndpoints } from '../node/api/client.ts';
-import { type RemoteReceipt, sendThroughNode } from '../node/api/remote-sender.ts';
+import { CallRejectedError, findEndpoints } from '../node/api/client.ts';
+import { type RemoteReceipt, type SigningSummary, sendThroughNode } from '../node/api/remote-sender.ts';
+import { ledgerJson } from '../node/blockchain/ledger-json.ts';
+import { type NetworkFile, networkId } from '../node/chain/genesis.ts';
 import type { Call } from '../node/chain/transaction.ts';
 import { type Identity, loadIdentity } from '../node/identity/identity.ts';
 import { CALL_ERRORS, type CallErrorCode } from '../node/ledger/errors.ts';
+import { addNetworkOption, describeNetwork, networkOf } from './network-option.ts';
 import { CheckFailedError, UsageError } from './report-failure.ts';
 
 /** Values of {@link addNodeOptions}. */
@@ -18,6 +21,7 @@ export interface NodeFlags {
 
 /** Values of {@link addSigningOptions}. */
 export interface SigningFlags extends NodeFlags {
+  network?: string;
   keys?: string;
   passwordFile?: string;
   lifetime: string;
@@ -31,9 +35,9 @@ export function addNodeOptions(command: Command): Command {
     .option('--json', 'print one JSON object');
 }
 
-/** Adds `--keys` and what goes with it, on top of {@link addNodeOptions}. */
+/** Adds `--keys`, `--network` and what goes with them, on top of {@link addNodeOptions}. */
 export function addSigningOptions(command: Command): Command {
-  return addNodeOptions(command)
+  return addNetworkOption(addNodeOptions(command))
     .option('--keys <folder>', 'folder of the keys that sign (default: "keys" in --dir)')
     .option('--password-file <file>', 'password of an imported keystore (or ALICE_PASSWORD in the environment)')
     .option('--lifetime <blocks>', 'blocks in which the transaction has to be included', '100');
@@ -72,6 +76,7 @@ export async function sendAndReport(call: Call, flags: SigningFlags, done: strin
   const lifetimeBlocks = Number(flags.lifetime);
   if (!Number.isInteger(lifetimeBlocks) || lifetimeBlocks < 1 || lifetimeBlocks > 65_536)
     throw new UsageError(`--lifetime ${flags.lifetime}: expected a number of blocks from 1 to 65536`);
+  const networkFile = await networkOf(flags);
   const [endpoint, identity] = [await nodeOf(flags), await signingIdentity(flags)];
   const stopped = new AbortController();
   const onInterrupt = () => stopped.abort(new UsageError('interrupted: the transaction may still be included'));
@@ -79,12 +84,18 @@ export async function sendAndReport(call: Call, flags: SigningFlags, done: strin
   let receipt: RemoteReceipt;
   try {
     receipt = await sendThroughNode(
-      { endpoint, signer: identity.signer, call, lifetimeBlocks },
+      { endpoint, signer: identity.signer, call, lifetimeBlocks, networkId: networkId(networkFile.genesis) },
       {
         signal: stopped.signal,
+        onSigning: (summary) =>
+          process.stderr.write(`${signingLines(identity.address, networkFile, summary).join('\n')}\n`),
         onSubmitted: (id) => process.stderr.write(`sent ${id}, waiting for its block\n`),
       },
     );
+  } catch (error) {
+    if (error instanceof CallRejectedError && error.code in CALL_ERRORS)
+      throw new CheckFailedError(`the ledger would refuse it: ${inWords(error.code)}`, { cause: error });
+    throw error;
   } finally {
     process.off('SIGINT', onInterrupt);
   }
@@ -92,6 +103,19 @@ export async function sendAndReport(call: Call, flags: SigningFlags, done: strin
   if (receipt.error !== null)
     throw new CheckFailedError(`the ledger refused it in block ${receipt.height}: ${inWords(receipt.error)}`);
   if (!flags.json) process.stdout.write(`${done}, in block ${receipt.height} (transaction ${receipt.id})\n`);
+}
+
+/** What is signed, for people: everything that the signature covers. */
+function signingLines(
+  address: string,
+  networkFile: NetworkFile,
+  { call, nonce, validUntil }: SigningSummary,
+): string[] {
+  return [
+    `signing ${call.tag} ${JSON.stringify(ledgerJson(call.value ?? {}))}`,
+    `  account ${address}, nonce ${nonce}, up to block ${validUntil}`,
+    `  network ${describeNetwork(networkFile)}`,
+  ];
 }
 
 /** Why the ledger refuses a call, for people; the bare code when the node is newer than this program. */

@@ -8,7 +8,7 @@ import type { Role } from '../../node/api/status.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import type { Config } from '../../node/config/settings.ts';
-import { parseTrustedPoint } from '../../node/consensus/light-client/trust.ts';
+import { parseTrustedPoint, trustingPeriod } from '../../node/consensus/light-client/trust.ts';
 import { DataFolder } from '../../node/data-folder.ts';
 import { loadOrCreateIdentity } from '../../node/identity/identity.ts';
 import { createLogger } from '../../node/log/logger.ts';
@@ -18,6 +18,7 @@ import { ValidatorRole } from '../../roles/validator/role.ts';
 import { blobCapacityBytes } from '../blob-capacity.ts';
 import { stopsWithin } from '../bounded-stop.ts';
 import { addConfigFlags, type ConfigFlags, configFromFlags } from '../config-flags.ts';
+import { keepNetworkFile } from '../network-option.ts';
 import { givenPassword } from '../node-options.ts';
 
 interface RoleOptions extends ConfigFlags {
@@ -83,6 +84,9 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
   let ended = true;
   const { config } = configFromFlags(flags);
   const networkFile = await readNetworkFile(resolve(flags.network));
+  const { unbondingMs } = networkFile.genesis.parameters.staking;
+  const asked = config.chain.trust === '' ? 0 : config.chain.trustDays;
+  const trustingPeriodMs = trustingPeriod(asked === 0 ? undefined : asked, unbondingMs);
   const dir = resolve(config.dir);
   const folder = await DataFolder.open(dir);
   const log = createLogger(config.log, { file: folder.join('alice.log'), fields: { role } });
@@ -109,7 +113,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
             blockWindowBlocks: config.chain.keepBlocks === 0 ? undefined : config.chain.keepBlocks,
           },
           trust: config.chain.trust === '' ? undefined : parseTrustedPoint(config.chain.trust),
-          trustingPeriodMs: config.chain.trustDays * 24 * 3600 * 1000,
+          trustingPeriodMs,
         },
         blobCapacityBytes: blobCapacityBytes(config.blobs.capacity, networkFile.genesis),
         log,
@@ -123,6 +127,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
     try {
       const { node } = await startedUnlessStopped(running, stopping);
       if (node === undefined) return;
+      await keepNetworkFile(dir, networkFile);
       const endReports = reportToParent(() => node.status());
       const stopped = new Promise<undefined>((done) => {
         if (stopping.aborted) done(undefined);

@@ -3,6 +3,8 @@ import type { Command } from 'commander';
 import { callNode } from '../../node/api/client.ts';
 import { formatAmount, parseAmount } from '../../node/chain/amount.ts';
 import { bond, certifySessionKey, unbond, unjail, withdraw } from '../../node/chain/calls.ts';
+import { networkId } from '../../node/chain/genesis.ts';
+import { networkOf } from '../network-option.ts';
 import {
   addNodeOptions,
   addSigningOptions,
@@ -95,8 +97,8 @@ export function addStakeCommand(program: Command): void {
     )
     .action(async (flags: SigningFlags) => {
       const identity = await signingIdentity(flags);
-      const { networkId } = await callNode<{ networkId: string }>(await nodeOf(flags), 'chain');
-      const proof = identity.sessionProof(Buffer.from(networkId, 'hex'));
+      const { genesis } = await networkOf(flags);
+      const proof = identity.sessionProof(networkId(genesis));
       const { sessionKey } = identity;
       await sendAndReport(certifySessionKey(sessionKey, proof), flags, `${sessionKey} votes for the account`);
     });

@@ -5,14 +5,12 @@ import { readVerified, UnprovenAnswerError, type VerifiedRecord } from '../../no
 import { accountFromAddress, addressOf } from '../../node/chain/account.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import { blockId } from '../../node/chain/block.ts';
+import { networkId } from '../../node/chain/genesis.ts';
 import { UntrustedHeaderError } from '../../node/consensus/light-client/bisect.ts';
-import {
-  DEFAULT_TRUSTING_PERIOD_MS,
-  LIGHT_CLOCK_DRIFT_MS,
-  parseTrustedPoint,
-} from '../../node/consensus/light-client/trust.ts';
+import { LIGHT_CLOCK_DRIFT_MS, parseTrustedPoint, trustingPeriod } from '../../node/consensus/light-client/trust.ts';
 import { type AccountRecord, accountRecord } from '../../node/ledger/accounts.ts';
 import { wholeNumber } from '../arguments.ts';
+import { addNetworkOption, networkOf } from '../network-option.ts';
 import { nodeOf } from '../node-options.ts';
 import { CheckFailedError } from '../report-failure.ts';
 
@@ -21,11 +19,10 @@ interface VerifyFlags {
   dir: string;
   rpc?: string;
   at?: number;
-  trustDays: number;
+  network?: string;
+  trustDays?: number;
   json?: boolean;
 }
-
-const DAY_MS = 24 * 3600 * 1000;
 
 /** Runs a verification; what does not hold is exit code 1. */
 async function verified(read: () => Promise<VerifiedRecord<AccountRecord>>): Promise<VerifiedRecord<AccountRecord>> {
@@ -43,16 +40,20 @@ async function verified(read: () => Promise<VerifiedRecord<AccountRecord>>): Pro
 async function verifyBalance(address: string, flags: VerifyFlags): Promise<void> {
   const account = accountFromAddress(address);
   const trust = parseTrustedPoint(flags.trust);
+  const { genesis } = await networkOf(flags);
+  const periodMs = trustingPeriod(flags.trustDays, genesis.parameters.staking.unbondingMs);
   const endpoint = await nodeOf({ dir: flags.dir, ...(flags.rpc === undefined ? {} : { api: flags.rpc }) });
   const { value, block, headers, signatures, proofBytes } = await verified(() =>
     readVerified(endpoint, accountRecord(account), {
       trust,
       height: flags.at,
-      options: { trustingPeriod: BigInt(flags.trustDays * DAY_MS), clockDrift: BigInt(LIGHT_CLOCK_DRIFT_MS) },
+      options: { trustingPeriod: BigInt(periodMs), clockDrift: BigInt(LIGHT_CLOCK_DRIFT_MS) },
       nowMs: Date.now,
     }),
   );
   const { header } = block;
+  if (!Buffer.from(header.network).equals(Buffer.from(networkId(genesis))))
+    throw new CheckFailedError(`not verified: the trusted block is not of the network ${genesis.name}`);
   const units = value?.balance ?? 0n;
   if (flags.json) {
     const object = {
@@ -89,8 +90,7 @@ export function addVerifyCommand(program: Command): void {
   const verify = program
     .command('verify')
     .description('check facts of the chain without trusting the node that is asked');
-  verify
-    .command('balance')
+  addNetworkOption(verify.command('balance'))
     .description('the balance of an account, proven from a block that you trust')
     .argument('<address>', 'SS58 address; Alice addresses start with "a"')
     .requiredOption('--trust <height:hash>', 'a block that you trust, as "alice block" of a node of your own shows it')
@@ -103,9 +103,8 @@ export function addVerifyCommand(program: Command): void {
     )
     .option(
       '--trust-days <days>',
-      'days for which a trusted block is good',
+      'days for which a trusted block is good; less than stake takes to leave (default: two thirds of that, at most 14 days)',
       wholeNumber(1, 3650),
-      DEFAULT_TRUSTING_PERIOD_MS / DAY_MS,
     )
     .option('--json', 'print one JSON object')
     .addHelpText(
@@ -113,7 +112,8 @@ export function addVerifyCommand(program: Command): void {
       `
 The node sends headers, signatures and a proof; this program verifies all of them, from the trusted block on. A node that
 lies can refuse an answer, or give an old one (see the time), but not a wrong one. Take HEIGHT:HASH from somebody you
-trust, not from the node that is asked; it is good for --trust-days, after which its validators may have left.
+trust, not from the node that is asked; it is good for --trust-days, after which its validators may have left. How long
+stake takes to leave is in the network file.
 
 Exit codes: 0 verified, 1 not verified, 2 a usage or environment error.`,
     )

@@ -3,8 +3,17 @@
  */
 import type { Parameters } from '../../node/chain/parameters.ts';
 
-/** Parameters for eight processes that share one small machine; miners train `trainSeconds` in a round. */
-export function localParameters(trainSeconds: number): Parameters {
+/** Seats for which there are to be shards, however small the corpus: a few miners and a few who join. */
+const SEATS_WANTED = 10;
+/** Share of the training shards that seats are assigned; validators score on the others. */
+const ASSIGNED_PPM = 500_000;
+
+/**
+ * Parameters for eight processes that share one small machine; miners train `trainSeconds` in a round on a part of
+ * `trainingShards` shards.
+ */
+export function localParameters(trainSeconds: number, trainingShards: number): Parameters {
+  const shardsPerMiner = Math.floor((trainingShards * ASSIGNED_PPM) / (1_000_000 * SEATS_WANTED));
   const trainTargetMs = Math.round(trainSeconds * 1000);
   return {
     consensus: {
@@ -26,11 +35,21 @@ export function localParameters(trainSeconds: number): Parameters {
       revealDeadlineMs: 8000,
       scoreDeadlineMs: 20_000,
       scoreRevealDeadlineMs: 8000,
+      // Agreed within seconds where nothing is wrong.
+      aggregateDeadlineMs: 30_000,
+      // About what the others need as well: strangers that do nothing cost them next to nothing.
+      trainMinimumMs: trainTargetMs + 1000,
+      revealMinimumMs: 700,
       acceptanceFloorPpm: 250_000,
-      maxSubmissions: 64,
-      idleRounds: 1,
+      maxSeats: 64,
+      newcomerSeats: 4,
+      newcomerSeatsPpm: 100_000,
+      assignedShardsPpm: ASSIGNED_PPM,
+      idleRounds: 2,
+      newcomerTries: 3,
+      noShowRounds: 1,
       checkpointEveryRounds: 5,
-      shardsPerMiner: 8,
+      shardsPerMiner: Math.min(8, Math.max(1, shardsPerMiner)),
       scoringSequences: 32,
     },
     economics: {

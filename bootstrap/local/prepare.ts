@@ -187,7 +187,7 @@ async function create(
       shardTokens: manifest.shardTokens,
     },
     validators,
-    parameters: localParameters(settings.trainSeconds),
+    parameters: localParameters(settings.trainSeconds, manifest.training.length),
   };
   await writeDurably(
     join(dir, NETWORK_FILE),

@@ -1,8 +1,10 @@
 /**
  * Sends a call through somebody's node: signs here, hands it in there, and waits until a finalized block holds it. The
- * node sees no secret.
+ * node sees no secret, and does not say what is signed: the network is the caller's. What a node that lies can do is in
+ * `docs/operating.md`: refuse, delay, or say that nothing happened when it did.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import * as v from 'valibot';
 import { addressOf } from '../chain/account.ts';
 import type { Hash } from '../chain/hash.ts';
 import {
@@ -31,6 +33,8 @@ export interface RemoteSend {
   readonly endpoint: Pick<Endpoint, 'api'>;
   readonly signer: AccountSigner;
   readonly call: Call;
+  /** 8-byte id of the network to sign for, from a network file. Never what the node says. */
+  readonly networkId: Uint8Array;
   /** Blocks from now in which it has to be included. */
   readonly lifetimeBlocks: number;
 }
@@ -50,9 +54,36 @@ export class RemoteTransactionExpiredError extends Error {
   override readonly name = 'RemoteTransactionExpiredError';
 }
 
-interface ChainAnswer {
-  readonly height: number;
-  readonly networkId: string;
+/** Thrown, before anything is signed, when the node is one of another network. */
+export class OtherNetworkError extends Error {
+  static readonly code = 'ERR_OTHER_NETWORK';
+  readonly code = OtherNetworkError.code;
+  override readonly name = 'OtherNetworkError';
+}
+
+/** Thrown when a node's answer is none that a node of Alice gives. */
+export class UnusableAnswerError extends Error {
+  static readonly code = 'ERR_UNUSABLE_ANSWER';
+  readonly code = UnusableAnswerError.code;
+  override readonly name = 'UnusableAnswerError';
+}
+
+/** What is about to be signed, for people. */
+export interface SigningSummary {
+  readonly call: Call;
+  readonly nonce: number;
+  readonly validUntil: number;
+}
+
+const u32Schema = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1));
+const chainSchema = v.object({ height: u32Schema, networkId: v.pipe(v.string(), v.regex(/^(0x)?[0-9a-f]{16}$/i)) });
+const accountSchema = v.object({ nextNonce: u32Schema });
+
+/** An answer in its shape. Throws {@link UnusableAnswerError}. */
+function read<T>(schema: v.GenericSchema<unknown, T>, answer: unknown, what: string): T {
+  const result = v.safeParse(schema, answer);
+  if (!result.success) throw new UnusableAnswerError(`the node's answer is no ${what}`);
+  return result.output;
 }
 
 interface TransactionAnswer {
@@ -62,22 +93,26 @@ interface TransactionAnswer {
 
 /**
  * See the file comment. `onSubmitted` is told the id as soon as the node has the transaction. Throws
- * {@link RemoteTransactionExpiredError}, `CallRejectedError` for what the mempool refuses, `NodeUnreachableError`, or the
+ * {@link OtherNetworkError}, {@link RemoteTransactionExpiredError}, `CallRejectedError` for what the mempool refuses, `NodeUnreachableError`, or the
  * signal's reason; after an abort the transaction may still be included.
  */
 export async function sendThroughNode(
   send: RemoteSend,
-  options: { readonly signal?: AbortSignal; readonly onSubmitted?: (id: Hash) => void } = {},
+  options: {
+    readonly signal?: AbortSignal;
+    readonly onSigning?: (summary: SigningSummary) => void;
+    readonly onSubmitted?: (id: Hash) => void;
+  } = {},
 ): Promise<RemoteReceipt> {
   const { signal } = options;
   const { endpoint, call } = send;
-  const { encoded, id, validUntil } = await submit(send, signal);
+  const { encoded, id, validUntil } = await submit(send, options);
   options.onSubmitted?.(id);
   for (;;) {
     const { status, receipt } = await callNode<TransactionAnswer>(endpoint, 'transaction', { id }, { signal });
     if (receipt !== null) return { id, height: receipt.height, error: receipt.error };
     if (status === 'unknown') {
-      const { height } = await callNode<ChainAnswer>(endpoint, 'chain', {}, { signal });
+      const { height } = read(chainSchema, await callNode(endpoint, 'chain', {}, { signal }), 'chain');
       if (height >= validUntil)
         throw new RemoteTransactionExpiredError(`${call.tag} was not included by height ${validUntil}: send it again`);
       const refused = await submitAgain(endpoint, encoded, signal);
@@ -92,15 +127,22 @@ export async function sendThroughNode(
 }
 
 async function submit(
-  { endpoint, signer, call, lifetimeBlocks }: RemoteSend,
-  signal: AbortSignal | undefined,
+  { endpoint, signer, call, networkId, lifetimeBlocks }: RemoteSend,
+  { signal, onSigning }: { readonly signal?: AbortSignal; readonly onSigning?: (summary: SigningSummary) => void },
 ): Promise<{ encoded: Uint8Array; id: Hash; validUntil: number }> {
-  const chain = await callNode<ChainAnswer>(endpoint, 'chain', {}, { signal });
-  const networkId = new Uint8Array(Buffer.from(chain.networkId, 'hex'));
+  const chain = read(chainSchema, await callNode(endpoint, 'chain', {}, { signal }), 'chain');
+  const wanted = Buffer.from(networkId).toString('hex');
+  const asked = chain.networkId.replace(/^0x/, '').toLowerCase();
+  if (asked !== wanted)
+    throw new OtherNetworkError(
+      `the node at ${endpoint.api} is of network ${asked}, the network file is of ${wanted}: nothing was signed`,
+    );
   const validUntil = chain.height + lifetimeBlocks;
   for (let attempt = 1; ; attempt++) {
     const address = addressOf(signer.account);
-    const { nextNonce } = await callNode<{ nextNonce: number }>(endpoint, 'account', { address }, { signal });
+    const account = await callNode(endpoint, 'account', { address }, { signal });
+    const { nextNonce } = read(accountSchema, account, 'account');
+    onSigning?.({ call, nonce: nextNonce, validUntil });
     const body: TransactionBody = {
       version: TRANSACTION_VERSION,
       signer: signer.account,

@@ -7,7 +7,7 @@ import type { Amount } from './amount.ts';
 import { canonicalJson } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import type { Parameters } from './parameters.ts';
-import type { Call, Verdict } from './transaction.ts';
+import type { Call, Score } from './transaction.ts';
 import type { SessionKey } from './validator-set.ts';
 
 /** Moves ALICE to another account. */
@@ -68,9 +68,9 @@ export function registerMiner(device: string): Call {
   return { tag: 'registerMiner', value: { device } };
 }
 
-/** Binds a submission; `commitment` is `submissionCommitment`. */
-export function commitSubmission(round: number, commitment: Hash): Call {
-  return { tag: 'commitSubmission', value: { round, commitment } };
+/** Binds the submission of a slot; `commitment` is `submissionCommitment`. */
+export function commitSubmission(round: number, slot: number, commitment: Hash): Call {
+  return { tag: 'commitSubmission', value: { round, slot, commitment } };
 }
 
 /** What opens a submission's commitment. */
@@ -84,9 +84,9 @@ export interface Reveal {
   readonly provider: string;
 }
 
-/** Opens a submission's commitment. */
-export function revealSubmission(round: number, { cid, sizeBytes, salt, provider }: Reveal): Call {
-  return { tag: 'revealSubmission', value: { round, cid, sizeBytes, salt, provider } };
+/** Opens the commitment of a slot. */
+export function revealSubmission(round: number, slot: number, { cid, sizeBytes, salt, provider }: Reveal): Call {
+  return { tag: 'revealSubmission', value: { round, slot, cid, sizeBytes, salt, provider } };
 }
 
 /** Binds a validator's scores; `commitment` is `scoresCommitment`. */
@@ -95,12 +95,7 @@ export function commitScores(round: number, commitment: Hash): Call {
 }
 
 /** Opens a validator's scores. `heldOutLoss` in nano-nats. */
-export function revealScores(
-  round: number,
-  salt: Uint8Array,
-  heldOutLoss: bigint,
-  scores: { miner: AccountId; verdict: Verdict }[],
-): Call {
+export function revealScores(round: number, salt: Uint8Array, heldOutLoss: bigint, scores: Score[]): Call {
   return { tag: 'revealScores', value: { round, salt, heldOutLoss, scores } };
 }
 

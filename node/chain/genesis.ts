@@ -131,6 +131,12 @@ export function checkNetworkFile(value: unknown): NetworkFile {
   } catch (cause) {
     throw new InvalidGenesisError(`network file: ${(cause as Error).message}`, { cause });
   }
+  const { rounds } = genesis.parameters;
+  if (genesis.corpus.trainingShards < 2 * rounds.shardsPerMiner) {
+    throw new InvalidGenesisError(
+      `network file: ${genesis.corpus.trainingShards} training shards have no room for two seats of ${rounds.shardsPerMiner} shards: make more shards, or give fewer to a seat`,
+    );
+  }
   parseHash(genesis.modelRoot);
   return result.output;
 }

@@ -3,6 +3,7 @@
  * protocol is here, with its unit in its name.
  */
 import * as v from 'valibot';
+import { MAX_SCORES } from './transaction.ts';
 
 const positiveInteger = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(Number.MAX_SAFE_INTEGER));
 const integer = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER));
@@ -35,15 +36,36 @@ export const parametersSchema = v.strictObject({
     revealDeadlineMs: positiveInteger,
     scoreDeadlineMs: positiveInteger,
     scoreRevealDeadlineMs: positiveInteger,
+    /** After this, validators that did not agree on new weights leave the round with the old ones. */
+    aggregateDeadlineMs: positiveInteger,
+    /** What seats without accepted work in recent rounds have for training, and for revealing, in any case. */
+    trainMinimumMs: integer,
+    revealMinimumMs: integer,
     /** A submission scoring below this share of the round's median positive score is rejected (ANCHORS 3b: a quarter). */
     acceptanceFloorPpm: partsPerMillion,
-    /** Most submissions taken in one round; further commits are refused. */
-    maxSubmissions: positiveInteger,
-    /** A miner that did not commit for this many rounds is no longer waited for. */
-    idleRounds: positiveInteger,
+    /** Most seats, and so submissions, of a round; at most as many as a score sheet holds verdicts. */
+    maxSeats: v.pipe(
+      positiveInteger,
+      v.minValue(2),
+      v.maxValue(MAX_SCORES, `a score sheet holds at most ${MAX_SCORES} verdicts`),
+    ),
+    /** Seats for newcomers: this many, or this share of the accounts with accepted work, whichever is more. */
+    newcomerSeats: positiveInteger,
+    newcomerSeatsPpm: partsPerMillion,
+    /** Seats together are assigned at most this share of the training shards; scoring draws from the others. */
+    assignedShardsPpm: v.pipe(partsPerMillion, v.minValue(1)),
+    /** An account whose last so many seats brought no accepted work is a newcomer again. */
+    idleRounds: v.pipe(positiveInteger, v.maxValue(255)),
+    /** A newcomer whose last so many seats brought no accepted work has to register again. */
+    newcomerTries: v.pipe(positiveInteger, v.maxValue(16)),
+    /**
+     * Openings that a seat which came to nothing costs, doubled with each further one in a row: of a newcomer any such
+     * seat, of an account with accepted work one in which it did not commit or did not reveal.
+     */
+    noShowRounds: v.pipe(positiveInteger, v.maxValue(1_000_000)),
     /** Weights are published as a checkpoint every so many rounds. */
     checkpointEveryRounds: positiveInteger,
-    /** Shards of the training pool given to each miner in a round. */
+    /** Shards of the training pool given to each seat in a round. */
     shardsPerMiner: positiveInteger,
     /** Sequences that each validator draws to score a round, half of them from the reserved shards. */
     scoringSequences: positiveInteger,
@@ -137,5 +159,22 @@ export function checkParameters(value: unknown): Parameters {
   if (minerSharePpm + validatorSharePpm + infrastructureSharePpm !== 1_000_000) {
     throw new InvalidParametersError('the reward shares do not add up to 1,000,000 ppm');
   }
+  const { trainMinimumMs, trainDeadlineMs, revealMinimumMs, revealDeadlineMs } = result.output.rounds;
+  if (trainMinimumMs > trainDeadlineMs || revealMinimumMs > revealDeadlineMs) {
+    throw new InvalidParametersError('the minimum time of a phase is longer than its deadline');
+  }
   return result.output;
+}
+
+/**
+ * Seats that a corpus has room for: `maxSeats`, or as many as are assigned `assignedShardsPpm` of the training shards
+ * together. Two at least, one for an account with accepted work and one for a newcomer, whatever the corpus; genesis
+ * refuses one in which those two would have to share shards.
+ */
+export function seatLimit(
+  { maxSeats, assignedShardsPpm, shardsPerMiner }: Parameters['rounds'],
+  trainingShards: number,
+): number {
+  const room = Math.floor((trainingShards * assignedShardsPpm) / (1_000_000 * shardsPerMiner));
+  return Math.max(2, Math.min(maxSeats, room));
 }

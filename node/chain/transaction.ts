@@ -5,6 +5,7 @@ import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u12
 import type { AccountId } from './account.ts';
 import { accountCodec, DecodeError, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
+import { type Seat, seatBytes } from './seat.ts';
 
 /** A transaction never takes more bytes than this; larger ones are refused before they are decoded. */
 export const MAX_TRANSACTION_BYTES = 48 * 1024;
@@ -12,12 +13,14 @@ export const MAX_TRANSACTION_BYTES = 48 * 1024;
 /**
  * What one validator says of one submission: a score in nano-nats (10^-9 nat of held-out loss; may be negative), or why
  * there is none. `unavailable`: the blob could not be fetched in time. `malformed`: it did not decode, or was no
- * admissible update (wrong round, author, model root, norm not finite).
+ * admissible update (wrong round, author, model root; values beyond the bounds of the recipe).
  */
 export const verdictCodec = Enum({ scored: i64, unavailable: _void, malformed: _void });
 export type Verdict = CodecType<typeof verdictCodec>;
 
-const scoreCodec = Struct({ miner: accountCodec, verdict: verdictCodec });
+const scoreCodec = Struct({ miner: accountCodec, slot: u8, verdict: verdictCodec });
+/** A verdict on the submission of a seat: that slot of that miner. */
+export type Score = CodecType<typeof scoreCodec>;
 
 const callArguments = {
   /** Moves ALICE. Amounts in units. */
@@ -25,12 +28,12 @@ const callArguments = {
   /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
   registerMiner: Struct({ device: str }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
-  commitSubmission: Struct({ round: u32, commitment: hashCodec }),
+  commitSubmission: Struct({ round: u32, slot: u8, commitment: hashCodec }),
   /**
-   * Opens the commitment: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
+   * Opens the commitment of a slot: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
    * (canonical text), which is where others look first.
    */
-  revealSubmission: Struct({ round: u32, cid: str, sizeBytes: u32, salt: Bytes(32), provider: str }),
+  revealSubmission: Struct({ round: u32, slot: u8, cid: str, sizeBytes: u32, salt: Bytes(32), provider: str }),
   /** A validator binds its scores before seeing those of others; see {@link scoresCommitment}. */
   commitScores: Struct({ round: u32, commitment: hashCodec }),
   /** Opens the scores. `heldOutLoss` is the loss before any update on the reserved shards, in nano-nats. */
@@ -104,8 +107,8 @@ const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
 const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
   transfer: 48,
   registerMiner: 2 + 64,
-  commitSubmission: 36,
-  revealSubmission: 4 + 2 + 128 + 4 + 32 + 2 + 128,
+  commitSubmission: 37,
+  revealSubmission: 5 + 2 + 128 + 4 + 32 + 2 + 128,
   commitScores: 36,
   revealScores: MAX_TRANSACTION_BYTES - ENVELOPE_BYTES,
   attestModel: 4 + 32 + 2 + 128,
@@ -135,20 +138,26 @@ export function decodeTransaction(bytes: Uint8Array): Transaction {
   return decodeStrict(transactionCodec, bytes, MAX_TRANSACTION_BYTES, 'transaction');
 }
 
+/**
+ * Most verdicts that one `revealScores` can hold. Beside round, salt, loss and the length of the list, each takes account,
+ * slot, tag and score. Bounds the seats of a round (`checkParameters`).
+ */
+export const MAX_SCORES = Math.floor((MAX_ARGUMENT_BYTES.revealScores - (4 + 32 + 8 + 4)) / (32 + 1 + 1 + 8));
+
 /** Identity of a transaction: the hash of its body. sr25519 signatures are randomized, so they are left out. */
 export function transactionId(transaction: Transaction): Hash {
   return domainHash('alice/transaction-id/1', bodyCodec.enc(transaction.body));
 }
 
-/** Nonce of a miner's task in a round: only the beacon can know it in advance, and it fits one account only. */
-export function taskNonce(beacon: Hash, account: AccountId): Hash {
-  return domainHash('alice/task-nonce/1', hashBytes(beacon), accountCodec.enc(account));
+/** Nonce of a seat's task in a round: only the beacon can know it in advance, and it fits one seat only. */
+export function taskNonce(beacon: Hash, seat: Seat): Hash {
+  return domainHash('alice/task-nonce/1', hashBytes(beacon), seatBytes(seat));
 }
 
-/** What a miner commits to: the blob, its own account, the task nonce, the weights it started from, a 32-byte salt. */
+/** What a miner commits to: the blob, its own seat, the task nonce, the weights it started from, a 32-byte salt. */
 export function submissionCommitment(parts: {
   cid: string;
-  account: AccountId;
+  seat: Seat;
   nonce: Hash;
   modelRoot: Hash;
   salt: Uint8Array;
@@ -156,7 +165,7 @@ export function submissionCommitment(parts: {
   return domainHash(
     'alice/submission-commitment/1',
     str.enc(parts.cid),
-    accountCodec.enc(parts.account),
+    seatBytes(parts.seat),
     hashBytes(parts.nonce),
     hashBytes(parts.modelRoot),
     Bytes(32).enc(parts.salt),
@@ -171,7 +180,7 @@ export function scoresCommitment(parts: {
   validator: AccountId;
   salt: Uint8Array;
   heldOutLoss: bigint;
-  scores: { miner: AccountId; verdict: Verdict }[];
+  scores: Score[];
 }): Hash {
   return domainHash(
     'alice/scores-commitment/1',

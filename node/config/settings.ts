@@ -130,11 +130,12 @@ export const SETTINGS = {
       fallback: '',
     }),
     trustDays: wholeNumber({
-      description: 'days for which a trusted block is good; less than stake takes to leave',
+      description:
+        'days for which a trusted block is good, less than stake takes to leave; 0: two thirds of that time, at most 14 days',
       unit: 'days',
-      low: 1,
+      low: 0,
       high: 3650,
-      fallback: 14,
+      fallback: 0,
     }),
   },
   engine: {

@@ -4,7 +4,7 @@
  * A free call is in a block only when it succeeds (`fees.ts`), so a pool takes one only when it would succeed in the
  * next block, or will once the open round has come to its phase: nodes are a block apart, and gossip passes a message on
  * only once, so a call that is early by a phase or a round must not be lost. Early calls are taken of those alone whom
- * the ledger names already: validators, and registered miners. With at most one waiting of an account, a kind and a round
+ * the ledger names already: validators, and miners with a seat, or for the next round with accepted work. With at most one waiting of an account, a kind and a round
  * ({@link waitingKey}), what waits for nothing is bounded by their numbers.
  */
 import type { AccountId } from '../chain/account.ts';
@@ -15,8 +15,9 @@ import type { CallErrorCode } from './errors.ts';
 import { callError } from './execute.ts';
 import { isOncePerBlock } from './fees.ts';
 import { PARAMETERS } from './parameters.ts';
-import { minerRecord } from './registry.ts';
 import { PHASES, type Phase, ROUND } from './round-records.ts';
+import { isSeated } from './seats.ts';
+import { standingRecord } from './standing.ts';
 import type { LedgerState } from './state.ts';
 import { currentValidators } from './validators.ts';
 
@@ -67,11 +68,13 @@ function isEarly(reader: StateReader, signer: AccountId, call: Call): boolean {
   const isNext = round === open.round + 1;
   if (!isNext && (round !== open.round || PHASES.indexOf(open.phase) >= PHASES.indexOf(phase))) return false;
   const isMiners = call.tag === 'commitSubmission' || call.tag === 'revealSubmission';
-  // Nobody reveals what the block before did not even open.
-  if (isMiners) return !(isNext && phase === 'reveal') && reader.get(minerRecord(signer)) !== undefined;
+  if (isMiners) {
+    // Nobody reveals what the block before did not even open.
+    if (isNext && phase === 'reveal') return false;
+    return isSeated(reader, signer) || (isNext && reader.get(standingRecord(signer))?.proven === true);
+  }
   // What scores may be about is not known yet, but never more than a round takes.
-  if (call.tag === 'revealScores' && call.value.scores.length > need(reader, PARAMETERS).rounds.maxSubmissions)
-    return false;
+  if (call.tag === 'revealScores' && call.value.scores.length > need(reader, PARAMETERS).rounds.maxSeats) return false;
   return currentValidators(reader).some(({ account }) => account === signer);
 }
 

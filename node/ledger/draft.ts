@@ -1,7 +1,7 @@
 /**
  * Typed records over the state tree, and drafts: the changes that a block makes before they become the next state.
  */
-import { type Codec, enhanceCodec, Vector } from 'scale-ts';
+import { type Codec, enhanceCodec, u8, Vector } from 'scale-ts';
 import type { StateTree } from './tree.ts';
 
 /** Where a value lives in the state and how it is written. */
@@ -9,6 +9,13 @@ export interface StateRecord<T> {
   readonly key: string;
   readonly codec: Codec<T>;
 }
+
+/** Yes or no, one byte. */
+export const flagCodec = enhanceCodec(
+  u8,
+  (value: boolean) => (value ? 1 : 0),
+  (byte) => byte === 1,
+);
 
 /** A list that nobody changes in place. */
 export function listCodec<T>(item: Codec<T>): Codec<readonly T[]> {

@@ -1,13 +1,14 @@
 /**
- * Draws from the beacon: which shards a miner trains on, and on what a validator scores. Pure functions that every peer
+ * Draws from the beacon: which shards a seat is given to train on, and on what a validator scores. Pure functions that every peer
  * computes alike.
  */
 import { u32 } from 'scale-ts';
 import { type AccountId, accountPublicKey } from '../chain/account.ts';
 import { domainHash, type Hash, hashBytes } from '../chain/hash.ts';
+import { type Seat, seatBytes } from '../chain/seat.ts';
 
 /** Unbiased integers from a seed: SHA-256 in counter mode, eight 32-bit words a block. */
-function wordStream(seed: Hash): () => number {
+export function wordStream(seed: Hash): () => number {
   const seedBytes = hashBytes(seed);
   let counter = 0;
   let block: Buffer = Buffer.alloc(0);
@@ -23,7 +24,7 @@ function wordStream(seed: Hash): () => number {
 }
 
 /** Next number in `[0, bound)`, by rejection, so that every number is equally likely. `bound` is 1 to 2^32. */
-function below(next: () => number, bound: number): number {
+export function below(next: () => number, bound: number): number {
   const limit = 2 ** 32 - (2 ** 32 % bound);
   let word = next();
   while (word >= limit) word = next();
@@ -31,17 +32,12 @@ function below(next: () => number, bound: number): number {
 }
 
 /**
- * Training shards of an account for the round that opened with `beacon`: `shardsPerMiner` different indices in
+ * Training shards of a seat for the round that opened with `beacon`: `shardsPerMiner` different indices in
  * `[0, trainingShards)`, in random order (a miner that stops early has still seen a fair sample), or all of them, in
  * random order, when there are fewer.
  */
-export function assignedShards(
-  beacon: Hash,
-  account: AccountId,
-  trainingShards: number,
-  shardsPerMiner: number,
-): number[] {
-  const next = wordStream(domainHash('alice/shard-draw/1', hashBytes(beacon), accountPublicKey(account)));
+export function assignedShards(beacon: Hash, seat: Seat, trainingShards: number, shardsPerMiner: number): number[] {
+  const next = wordStream(domainHash('alice/shard-draw/1', hashBytes(beacon), seatBytes(seat)));
   const count = Math.min(trainingShards, shardsPerMiner);
   // Fisher-Yates over the virtual array 0..n-1, of which only the moved entries are held.
   const moved = new Map<number, number>();
@@ -54,16 +50,16 @@ export function assignedShards(
   return drawn;
 }
 
-/** Training shards, ascending, that the beacon gave to none of the accounts. */
+/** Training shards, ascending, that the beacon gave to none of the seats. */
 export function unassignedShards(
   beacon: Hash,
-  accounts: readonly AccountId[],
+  seats: readonly Seat[],
   trainingShards: number,
   shardsPerMiner: number,
 ): number[] {
   const taken = new Uint8Array(trainingShards);
-  for (const account of accounts) {
-    for (const shard of assignedShards(beacon, account, trainingShards, shardsPerMiner)) taken[shard] = 1;
+  for (const seat of seats) {
+    for (const shard of assignedShards(beacon, seat, trainingShards, shardsPerMiner)) taken[shard] = 1;
   }
   const free: number[] = [];
   for (let shard = 0; shard < trainingShards; shard++) if (taken[shard] === 0) free.push(shard);
@@ -80,7 +76,7 @@ export interface ScoringSequence {
 
 /**
  * What one validator scores a round's submissions on: half of `sequences` (rounded up) from the held-out shards, the
- * rest from training shards that nobody was given; held-out only where every shard was given. Every submission of the
+ * rest from training shards that no seat was given; held-out only where every shard was given (a tiny corpus). Every submission of the
  * round is scored on the same sequences, so that their scores compare. `drawBeacon` becomes known after all reveals.
  */
 export function scoringDraw(

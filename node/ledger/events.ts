@@ -63,8 +63,16 @@ export type LedgerEvent =
       readonly epoch: number;
     }
   | { readonly type: 'minerRegistered'; readonly account: AccountId }
-  /** A round, or its training phase anew, opened with this many miners to wait for. */
-  | { readonly type: 'roundOpened'; readonly round: number; readonly attempt: number; readonly expected: number }
+  /** Its last `newcomerTries` seats came to nothing: it has to register again to be seated. */
+  | { readonly type: 'minerStruckOff'; readonly account: AccountId }
+  /** A round, or its training phase anew, opened with this many seats, `proven` of them of accounts with accepted work. */
+  | {
+      readonly type: 'roundOpened';
+      readonly round: number;
+      readonly attempt: number;
+      readonly seats: number;
+      readonly proven: number;
+    }
   | { readonly type: 'phaseChanged'; readonly round: number; readonly phase: Phase }
   /** Scores were settled. `heldOutLossNanoNats` is undefined when nothing was revealed. */
   | {
@@ -74,6 +82,8 @@ export type LedgerEvent =
       readonly rejected: number;
       readonly heldOutLossNanoNats: bigint | undefined;
     }
+  /** Validators did not agree on new weights before the deadline: those before the round stay. */
+  | { readonly type: 'aggregationFailed'; readonly round: number }
   | { readonly type: 'modelUpdated'; readonly round: number; readonly modelRoot: Hash }
   | { readonly type: 'checkpointPublished'; readonly round: number; readonly modelRoot: Hash; readonly cid: string }
   | { readonly type: 'epochSettled'; readonly epoch: number; readonly minted: Amount };

@@ -10,7 +10,7 @@ import { TRANSACTION_VERSION, type Transaction } from '../chain/transaction.ts';
 import { advanceNonce, readAccount, transfer } from './accounts.ts';
 import { approve, transferFrom } from './allowances.ts';
 import { bond, unbond, withdraw } from './bonding.ts';
-import { Draft, need } from './draft.ts';
+import { Draft } from './draft.ts';
 import {
   CALL_ERRORS,
   type CallErrorCode,
@@ -28,9 +28,9 @@ import { applyScheduledChanges, voteParameters } from './parameter-votes.ts';
 import { CHAIN, type ChainRecord } from './parameters.ts';
 import { registerMiner } from './registry.ts';
 import { advanceRound } from './round-clock.ts';
-import { ROUND } from './round-records.ts';
 import { attestModel, commitScores, commitSubmission, revealScores, revealSubmission } from './rounds.ts';
 import { certifySessionKey } from './session-keys.ts';
+import { admitArrivals } from './standing.ts';
 import { LedgerState } from './state.ts';
 import { advanceValidators } from './validators.ts';
 import { releaseVested } from './vesting.ts';
@@ -190,6 +190,7 @@ function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: s
     receipts.push({ id, signer, nonce, call: call.tag, error });
   }
   events.push(...advanceRound(draft, input, parameters));
+  admitArrivals(draft);
   events.push(...advanceValidators(draft, input, parameters));
   events.push(...applyScheduledChanges(draft, input.height));
   draft.set(CHAIN, { ...chain, height: input.height, timeMs: input.timeMs });
@@ -285,12 +286,10 @@ function carryOut(
       return unjail(draft, signer, input);
     case 'voteParameters':
       return voteParameters(draft, signer, call.value, input.height);
-    case 'registerMiner': {
-      const { round } = need(draft, ROUND);
-      return registerMiner(draft, signer, call.value.device, { height: input.height, timeMs: input.timeMs, round });
-    }
+    case 'registerMiner':
+      return registerMiner(draft, signer, call.value.device, input);
     case 'commitSubmission':
-      commitSubmission(draft, signer, call.value, parameters);
+      commitSubmission(draft, signer, call.value);
       return [];
     case 'revealSubmission':
       revealSubmission(draft, signer, call.value);

@@ -8,7 +8,7 @@ import type { Hash } from '../chain/hash.ts';
 import { Draft, need } from './draft.ts';
 import { OFFENCES } from './offences.ts';
 import { PARAMETER_VOTES, SCHEDULED_CHANGES } from './parameter-votes.ts';
-import { CHAIN, PARAMETERS } from './parameters.ts';
+import { CHAIN, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { readStake, sessionOwner, setStake, stakers, type Unbonding } from './stakes.ts';
 import { LedgerState } from './state.ts';
 import { VALIDATORS } from './validators.ts';
@@ -34,6 +34,7 @@ export function forkedState(genesis: Genesis, entries: Iterable<readonly [string
   const draft = new Draft(before);
   draft.set(CHAIN, { ...chain, genesisHash: genesisHash(genesis) as Hash, networkId: networkId(genesis), height: 0 });
   draft.set(PARAMETERS, genesis.parameters);
+  draft.set(GENESIS_PARAMETERS, genesis.parameters);
   for (const account of stakers(before)) {
     const stake = readStake(before, account);
     setStake(draft, account, { ...stake, genesisWeight: 0n, unbonding: stake.unbonding.map(fromHeight(chain.height)) });

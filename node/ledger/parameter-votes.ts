@@ -4,7 +4,8 @@
  * Each validator has one standing vote: the values to change, as canonical JSON, and a height. Votes for the same change
  * and height with more than two thirds of the power schedule it; it acts from the block after that height on. Only the
  * sections {@link GOVERNED_SECTIONS} can be changed: the others are read by programs that hold them fixed. A change has to
- * keep every bound of the schema when it is voted for, and again when it acts: else it is dropped.
+ * keep every bound, of the schema and of how far votes may go (`parameter-bounds.ts`), when it is voted for, and again when
+ * it acts: else it is dropped.
  */
 import { type CodecType, Struct, str, u32 } from 'scale-ts';
 import type { AccountId } from '../chain/account.ts';
@@ -14,7 +15,8 @@ import { checkParameters, InvalidParametersError, type Parameters } from '../cha
 import { type Draft, listCodec, need, type StateRecord } from './draft.ts';
 import { CallRefusedError } from './errors.ts';
 import type { LedgerEvent } from './events.ts';
-import { PARAMETERS } from './parameters.ts';
+import { keepsBounds } from './parameter-bounds.ts';
+import { GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { currentValidators, holdQuorum, requireValidator } from './validators.ts';
 
 /** Sections of the parameters that votes can change. */
@@ -47,8 +49,11 @@ export const SCHEDULED_CHANGES: StateRecord<readonly ScheduledChange[]> = {
   codec: listCodec<ScheduledChange>(scheduledCodec),
 };
 
-/** Parameters after a change, or undefined when it is no change that these parameters can take. */
-export function changedParameters(before: Parameters, change: string): Parameters | undefined {
+/**
+ * Parameters after a change, or undefined when it is no change that these parameters can take on a network that began with
+ * `genesis`.
+ */
+export function changedParameters(genesis: Parameters, before: Parameters, change: string): Parameters | undefined {
   if (change.length > MAX_CHANGE_LENGTH) return undefined;
   try {
     const value: unknown = JSON.parse(change);
@@ -61,7 +66,8 @@ export function changedParameters(before: Parameters, change: string): Parameter
       after[governed] = { ...before[governed], ...values };
     }
     const checked = checkParameters(after);
-    return canonicalJson(checked) === canonicalJson(before) ? undefined : checked;
+    if (canonicalJson(checked) === canonicalJson(before)) return undefined;
+    return keepsBounds(genesis, before, checked) ? checked : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof InvalidParametersError || error instanceof RangeError) {
       return undefined;
@@ -82,7 +88,7 @@ export function voteParameters(
     throw new CallRefusedError('ERR_CHANGE_HEIGHT');
   }
   const { change } = vote;
-  if (changedParameters(need(draft, PARAMETERS), change) === undefined) {
+  if (changedParameters(need(draft, GENESIS_PARAMETERS), need(draft, PARAMETERS), change) === undefined) {
     throw new CallRefusedError('ERR_INVALID_CHANGE');
   }
   const validators = currentValidators(draft);
@@ -114,7 +120,7 @@ export function applyScheduledChanges(draft: Draft, height: number): LedgerEvent
   const events: LedgerEvent[] = [];
   for (const { change, height: dueHeight } of scheduled) {
     if (dueHeight > height) continue;
-    const after = changedParameters(need(draft, PARAMETERS), change);
+    const after = changedParameters(need(draft, GENESIS_PARAMETERS), need(draft, PARAMETERS), change);
     if (after !== undefined) draft.set(PARAMETERS, after);
     events.push({ type: after === undefined ? 'parametersRefused' : 'parametersChanged', change });
   }

@@ -7,11 +7,13 @@ import { canonicalJson } from '../chain/genesis.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import type { StateRecord } from './draft.ts';
 
-/** Where the parameters are. Governance will change them; nothing does yet. */
-export const PARAMETERS: StateRecord<Parameters> = {
-  key: 'parameters',
-  codec: enhanceCodec(str, canonicalJson, (text) => JSON.parse(text) as Parameters),
-};
+const parametersCodec = enhanceCodec(str, canonicalJson, (text: string) => JSON.parse(text) as Parameters);
+
+/** The parameters in force. Votes change them (`parameter-votes.ts`). */
+export const PARAMETERS: StateRecord<Parameters> = { key: 'parameters', codec: parametersCodec };
+
+/** The parameters of genesis: what votes may change them to is measured from here (`parameter-bounds.ts`). */
+export const GENESIS_PARAMETERS: StateRecord<Parameters> = { key: 'parameters/genesis', codec: parametersCodec };
 
 const chainCodec = Struct({
   genesisHash: hashCodec,

@@ -4,31 +4,43 @@
  *
  *     train -> reveal -> score -> scoreReveal -> aggregate -> next round
  *       |        |                     |             |
+ *       |        |                     |             +- not agreed before the deadline: weights unchanged -> next round
  *       |        +- nobody revealed ---+- none accepted: weights unchanged -> next round
  *       +- nobody committed: the phase opens again with a fresh beacon
+ *
+ * `train` and `reveal` end when every seat has done its part, or at the deadline; or when those seats have whose accounts
+ * are proven, that is have accepted work in recent rounds, and a minimum time and a little more than those needed is over.
+ * So nobody waits for strangers, nobody closes a phase on others, and a stranger who is as fast as the others is in time.
+ * While no seat is proven, all are waited for.
  */
 import type { AccountId } from '../chain/account.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
+import { seatKey } from '../chain/seat.ts';
 import type { Draft } from './draft.ts';
 import { need } from './draft.ts';
 import { addRoundCredit, settleEpochIfDue } from './epochs.ts';
 import type { LedgerEvent } from './events.ts';
 import { noteAttendance } from './jail.ts';
-import { activeMiners, noteOutcome, takeExpected } from './registry.ts';
+import { CHAIN } from './parameters.ts';
+import { countSubmission, strikeOff } from './registry.ts';
 import {
+  type Aggregation,
   ATTESTATIONS,
   CHECKPOINT,
-  EXPECTED,
+  KEPT_RESULTS,
   type Phase,
   ROUND,
   type RoundRecord,
   roundResult,
   SUBMISSIONS,
+  type SubmissionResult,
   scoreSheet,
 } from './round-records.ts';
 import type { AgreedModel } from './rounds.ts';
+import { chooseSeats, SEATS, type SeatRecord, shuffled } from './seats.ts';
 import { type RevealedScores, settleSubmissions, weightedMedian } from './settlement.ts';
+import { isAnyoneWaiting, noteSeat, type SeatOutcome } from './standing.ts';
 import { currentValidators, holdQuorum } from './validators.ts';
 
 /** The block being executed, as far as the clock needs it. */
@@ -43,10 +55,12 @@ function opening(
   draft: Draft,
   at: BlockMoment,
   parameters: Parameters,
-  round: { readonly round: number; readonly attempt: number; readonly modelRoot: Hash },
+  round: { readonly round: number; readonly attempt: number; readonly opening: number; readonly modelRoot: Hash },
 ): LedgerEvent[] {
-  const expected = takeExpected(draft, round.round, at.height, parameters.rounds.idleRounds);
-  draft.set(EXPECTED, expected);
+  const { trainingShards } = need(draft, CHAIN);
+  const { opening: number } = round;
+  const seats = chooseSeats(draft, { opening: number, beacon: at.beacon, trainingShards }, parameters);
+  draft.set(SEATS, seats);
   draft.set(ROUND, {
     ...round,
     phase: 'train',
@@ -54,17 +68,19 @@ function opening(
     openedTimeMs: at.timeMs,
     phaseTimeMs: at.timeMs,
     beacon: at.beacon,
-    firstRegistrationMs: undefined,
+    firstWaitingMs: undefined,
+    provenDoneMs: undefined,
     drawBeacon: undefined,
     scorers: [],
     revealedScorers: [],
   });
-  return [{ type: 'roundOpened', round: round.round, attempt: round.attempt, expected: expected.length }];
+  const proven = seats.filter((seat) => seat.proven).length;
+  return [{ type: 'roundOpened', round: round.round, attempt: round.attempt, seats: seats.length, proven }];
 }
 
-/** The round that genesis opens; nobody is registered, so nobody is waited for. */
+/** The round that genesis opens; nobody is registered, so there are no seats. */
 export function openFirstRound(draft: Draft, at: BlockMoment, parameters: Parameters, modelRoot: Hash): void {
-  opening(draft, at, parameters, { round: 1, attempt: 1, modelRoot });
+  opening(draft, at, parameters, { round: 1, attempt: 1, opening: 1, modelRoot });
 }
 
 /** Moves the open round on as far as it can go in this block. */
@@ -90,12 +106,35 @@ const STEPS: Readonly<Record<Phase, Step>> = {
 };
 
 function enter(draft: Draft, round: RoundRecord, phase: Phase, at: BlockMoment): LedgerEvent[] {
-  draft.set(ROUND, { ...round, phase, phaseTimeMs: at.timeMs });
+  draft.set(ROUND, { ...round, phase, phaseTimeMs: at.timeMs, provenDoneMs: undefined });
   return [{ type: 'phaseChanged', round: round.round, phase }];
 }
 
 function isOver(round: RoundRecord, at: BlockMoment, deadlineMs: number): boolean {
   return at.timeMs >= round.phaseTimeMs + BigInt(deadlineMs);
+}
+
+/** Strangers have this part of the time that the proven seats needed in addition. */
+const GRACE = 8n;
+
+/**
+ * True when a phase may end: nobody's part is missing, or its deadline is over, or only strangers are missing and both the
+ * minimum time and their grace are over. Notes the time from which that counts.
+ */
+function isComplete(
+  draft: Draft,
+  seats: readonly (SeatRecord & { readonly done: boolean })[],
+  round: RoundRecord,
+  at: BlockMoment,
+  limits: { readonly minimumMs: number; readonly deadlineMs: number },
+): boolean {
+  const missing = seats.filter(({ done }) => !done);
+  if (missing.length === 0 || isOver(round, at, limits.deadlineMs)) return true;
+  if (!seats.some(({ proven }) => proven) || missing.some(({ proven }) => proven)) return false;
+  const doneMs = round.provenDoneMs ?? at.timeMs;
+  if (round.provenDoneMs === undefined) draft.set(ROUND, { ...round, provenDoneMs: doneMs });
+  const graceMs = (doneMs - round.phaseTimeMs) / GRACE;
+  return at.timeMs >= doneMs + graceMs && isOver(round, at, limits.minimumMs);
 }
 
 function stepTrain(
@@ -104,31 +143,54 @@ function stepTrain(
   at: BlockMoment,
   parameters: Parameters,
 ): LedgerEvent[] | undefined {
+  const seats = draft.get(SEATS) ?? [];
+  const next = {
+    round: round.round,
+    attempt: round.attempt + 1,
+    opening: round.opening + 1,
+    modelRoot: round.modelRoot,
+  };
+  if (seats.length === 0) {
+    // Nobody to wait for. The round opens again soon after somebody registers, late enough for those who start at the
+    // same time: two empty blocks are time for a transaction that was sent when the first one was seen.
+    const first = round.firstWaitingMs;
+    if (first === undefined) {
+      if (isAnyoneWaiting(draft)) draft.set(ROUND, { ...round, firstWaitingMs: at.timeMs });
+      return undefined;
+    }
+    const windowMs = BigInt(2 * parameters.consensus.emptyBlockIntervalMs);
+    return at.timeMs >= first + windowMs ? opening(draft, at, parameters, next) : undefined;
+  }
   const submissions = draft.get(SUBMISSIONS) ?? [];
-  const over = isOver(round, at, parameters.rounds.trainDeadlineMs);
-  if (submissions.length > 0) {
-    const committed = new Set(submissions.map(({ account }) => account));
-    const expected = draft.get(EXPECTED) ?? [];
-    const complete =
-      submissions.length >= parameters.rounds.maxSubmissions || expected.every((account) => committed.has(account));
-    return complete || over ? enter(draft, round, 'reveal', at) : undefined;
-  }
-  const reopen = () => opening(draft, at, parameters, { ...pick(round), attempt: round.attempt + 1 });
-  if ((draft.get(EXPECTED) ?? []).length > 0) return over ? reopen() : undefined;
-
-  // Nobody to wait for. The round opens again soon after somebody registers, late enough for those who start at the
-  // same time: two empty blocks are time for a transaction that was sent when the first one was seen.
-  const first = round.firstRegistrationMs;
-  if (first === undefined) {
-    if (activeMiners(draft).length > 0) draft.set(ROUND, { ...round, firstRegistrationMs: at.timeMs });
-    return undefined;
-  }
-  const windowMs = BigInt(2 * parameters.consensus.emptyBlockIntervalMs);
-  return at.timeMs >= first + windowMs ? reopen() : undefined;
+  const committed = new Set(submissions.map(seatKey));
+  const parts = seats.map((seat) => ({ ...seat, done: committed.has(seatKey(seat)) }));
+  const { trainMinimumMs: minimumMs, trainDeadlineMs: deadlineMs } = parameters.rounds;
+  if (!isComplete(draft, parts, round, at, { minimumMs, deadlineMs })) return undefined;
+  const isExcused = !parts.some(({ done, proven }) => done && proven);
+  const absent = parts
+    .filter(({ done }) => !done)
+    .map(
+      ({ account, proven }) => ({ account, outcome: proven && isExcused ? ('excused' as const) : 'absent' }) as const,
+    );
+  const events = leaveSeats(draft, round, absent, at, parameters);
+  if (submissions.length === 0) return [...events, ...opening(draft, at, parameters, next)];
+  return [...events, ...enter(draft, round, 'reveal', at)];
 }
 
-function pick(round: RoundRecord): { round: number; attempt: number; modelRoot: Hash } {
-  return { round: round.round, attempt: round.attempt, modelRoot: round.modelRoot };
+/** Accounts whose seats are over go back into line, or whatever `standing.ts` has for them. */
+function leaveSeats(
+  draft: Draft,
+  round: RoundRecord,
+  seats: readonly { readonly account: AccountId; readonly outcome: SeatOutcome }[],
+  at: BlockMoment,
+  parameters: Parameters,
+): LedgerEvent[] {
+  const events: LedgerEvent[] = [];
+  for (const { account, outcome } of shuffled(seats, at.beacon)) {
+    const stays = noteSeat(draft, account, outcome, round.opening, parameters.rounds);
+    if (!stays) events.push(...strikeOff(draft, account));
+  }
+  return events;
 }
 
 function stepReveal(
@@ -137,10 +199,14 @@ function stepReveal(
   at: BlockMoment,
   parameters: Parameters,
 ): LedgerEvent[] | undefined {
-  const submissions = draft.get(SUBMISSIONS) ?? [];
-  const revealed = submissions.filter(({ reveal }) => reveal !== undefined).length;
-  if (revealed < submissions.length && !isOver(round, at, parameters.rounds.revealDeadlineMs)) return undefined;
-  if (revealed === 0) return settle(draft, round, at, parameters);
+  const submissions = new Map((draft.get(SUBMISSIONS) ?? []).map((submission) => [seatKey(submission), submission]));
+  const parts = (draft.get(SEATS) ?? []).flatMap((seat) => {
+    const submission = submissions.get(seatKey(seat));
+    return submission === undefined ? [] : [{ ...seat, done: submission.reveal !== undefined }];
+  });
+  const { revealMinimumMs: minimumMs, revealDeadlineMs: deadlineMs } = parameters.rounds;
+  if (!isComplete(draft, parts, round, at, { minimumMs, deadlineMs })) return undefined;
+  if (!parts.some(({ done }) => done)) return settle(draft, round, at, parameters);
   return enter(draft, { ...round, drawBeacon: at.beacon }, 'score', at);
 }
 
@@ -184,7 +250,8 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
   }
   const submissions = settleSubmissions(draft.get(SUBMISSIONS) ?? [], sheets, parameters.rounds.acceptanceFloorPpm);
   const heldOutLoss = weightedMedian(sheets.map((sheet) => ({ value: sheet.heldOutLoss, power: sheet.power })));
-  for (const { account, accepted } of submissions) noteOutcome(draft, account, accepted);
+  for (const { account, accepted } of submissions) countSubmission(draft, account, accepted, round.round);
+  const left = leaveSeats(draft, round, outcomes(submissions, draft.get(SEATS) ?? []), at, parameters);
   const present = new Set(sheets.map(({ validator }) => validator));
   // A round in which no miner revealed asked nothing of the validators.
   const absences = sheets.length === 0 ? [] : noteAttendance(draft, currentValidators(draft), present, at, parameters);
@@ -203,11 +270,13 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
     drawBeacon: round.drawBeacon,
     modelRootBefore: round.modelRoot,
     modelRootAfter: undefined,
+    aggregation: 'open',
     heldOutLoss,
     scorers: sheets.map(({ validator }) => validator),
     submissions,
   });
   const events: LedgerEvent[] = [
+    ...left,
     ...absences,
     {
       type: 'roundSettled',
@@ -218,7 +287,22 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
     },
   ];
   if (accepted.length > 0) return [...events, ...enter(draft, round, 'aggregate', at)];
-  return [...events, ...closeRound(draft, round, at, parameters, undefined)];
+  return [...events, ...closeRound(draft, round, at, parameters, 'nothingAccepted')];
+}
+
+/** What became of the seats whose submissions these are. */
+function outcomes(
+  submissions: readonly SubmissionResult[],
+  seats: readonly SeatRecord[],
+): { account: AccountId; outcome: SeatOutcome }[] {
+  const proven = new Set(seats.filter((seat) => seat.proven).map(seatKey));
+  const isExcused = !submissions.some((submission) => submission.accepted && proven.has(seatKey(submission)));
+  return submissions.map((submission) => {
+    const { account, accepted, reason } = submission;
+    if (accepted) return { account, outcome: 'accepted' };
+    if (isExcused && proven.has(seatKey(submission))) return { account, outcome: 'excused' };
+    return { account, outcome: reason === 'notRevealed' ? 'absent' : 'rejected' };
+  });
 }
 
 function stepAggregate(
@@ -239,20 +323,30 @@ function stepAggregate(
   for (const { model, by } of byModel.values()) {
     if (holdQuorum(validators, by)) return closeRound(draft, round, at, parameters, model);
   }
-  return undefined;
+  if (!isOver(round, at, parameters.rounds.aggregateDeadlineMs)) return undefined;
+  const failed: LedgerEvent = { type: 'aggregationFailed', round: round.round };
+  return [failed, ...closeRound(draft, round, at, parameters, 'failed')];
 }
 
-/** Ends the round with new weights, or with the old ones, and opens the next. */
+/**
+ * Ends the round with new weights, or with the old ones, and opens the next. Accepted work keeps its credit where the
+ * aggregation failed: its authors did it, and whoever can make validators disagree could else take everybody's pay.
+ */
 function closeRound(
   draft: Draft,
   round: RoundRecord,
   at: BlockMoment,
   parameters: Parameters,
-  model: AgreedModel | undefined,
+  end: AgreedModel | Exclude<Aggregation, 'open' | 'updated'>,
 ): LedgerEvent[] {
   const events: LedgerEvent[] = [];
+  const model = typeof end === 'string' ? undefined : end;
   const modelRoot = model?.modelRoot ?? round.modelRoot;
-  draft.set(roundResult(round.round), { ...need(draft, roundResult(round.round)), modelRootAfter: modelRoot });
+  draft.set(roundResult(round.round), {
+    ...need(draft, roundResult(round.round)),
+    modelRootAfter: modelRoot,
+    aggregation: typeof end === 'string' ? end : 'updated',
+  });
   if (model !== undefined) {
     events.push({ type: 'modelUpdated', round: round.round, modelRoot });
     if (model.checkpoint !== '') {
@@ -265,17 +359,24 @@ function closeRound(
   draft.delete(ATTESTATIONS);
   forgetResults(draft, round.round, parameters);
   events.push(...settleEpochIfDue(draft, { height: at.height, timeMs: at.timeMs, round: round.round }, parameters));
-  events.push(...opening(draft, at, parameters, { round: round.round + 1, attempt: 1, modelRoot }));
+  const next = { round: round.round + 1, attempt: 1, opening: round.opening + 1, modelRoot };
+  events.push(...opening(draft, at, parameters, next));
   return events;
 }
 
 /**
- * Drops results that nobody needs any more. Kept are the last `2 * checkpointEveryRounds` rounds, and every round after
- * the last checkpoint: a joiner replays those.
+ * Drops results that nobody needs any more. Kept are those of the last `2 * checkpointEveryRounds` rounds, and of every
+ * round after the last checkpoint that changed the weights: a joiner replays those. There are at most
+ * `checkpointEveryRounds` of them, since an update that is due publishes a checkpoint.
  */
 function forgetResults(draft: Draft, round: number, parameters: Parameters): void {
   const checkpoint = need(draft, CHECKPOINT).round;
-  const last = Math.min(checkpoint, round - 2 * parameters.rounds.checkpointEveryRounds);
-  // Downwards until one is missing: what was kept for an old checkpoint goes at once when the next one is published.
-  for (let old = last; old >= 1 && draft.get(roundResult(old)) !== undefined; old--) draft.delete(roundResult(old));
+  const recent = round - 2 * parameters.rounds.checkpointEveryRounds;
+  const kept: number[] = [];
+  for (const old of [...(draft.get(KEPT_RESULTS) ?? []), round]) {
+    const replayed = old > checkpoint && draft.get(roundResult(old))?.aggregation === 'updated';
+    if (old > recent || replayed) kept.push(old);
+    else draft.delete(roundResult(old));
+  }
+  draft.set(KEPT_RESULTS, kept);
 }

@@ -5,7 +5,7 @@ import { type Codec, type CodecType, enhanceCodec, i64, Option, Struct, str, u8,
 import type { AccountId } from '../chain/account.ts';
 import { accountCodec, hashCodec } from '../chain/codec.ts';
 import { verdictCodec } from '../chain/transaction.ts';
-import { listCodec, type StateRecord } from './draft.ts';
+import { flagCodec, listCodec, type StateRecord } from './draft.ts';
 
 /** Phases of a round, in order. `train`: miners train and commit. `aggregate`: validators attest the new weights. */
 export const PHASES = ['train', 'reveal', 'score', 'scoreReveal', 'aggregate'] as const;
@@ -33,14 +33,18 @@ const roundCodec = Struct({
   openedTimeMs: u64,
   /** Times that the training phase opened: 1, and one more for each time nobody committed before the deadline. */
   attempt: u32,
+  /** Number of this opening of a training phase among all of the network: what waiting for a seat is counted in. */
+  opening: u32,
   /** Block time at which the present phase began; its deadline counts from here. */
   phaseTimeMs: u64,
+  /** When everyone had done its part in this phase whose seat is proven, while somebody else had not. */
+  provenDoneMs: Option(u64),
   /** Beacon of the opening block: assigns shards and task nonces. */
   beacon: hashCodec,
   /** Weights from which miners train. */
   modelRoot: hashCodec,
-  /** Time of the first registration while there was nobody to wait for. */
-  firstRegistrationMs: Option(u64),
+  /** While there are no seats: the time of the block in which somebody first waited for one. */
+  firstWaitingMs: Option(u64),
   /** Beacon of the block that opened scoring: decides what validators score on. */
   drawBeacon: Option(hashCodec),
   /** Validators that committed scores, ascending. */
@@ -52,14 +56,9 @@ const roundCodec = Struct({
 export type RoundRecord = Readonly<CodecType<typeof roundCodec>>;
 export const ROUND: StateRecord<RoundRecord> = { key: 'round', codec: roundCodec };
 
-/** Miners that the open round waits for, ascending. */
-export const EXPECTED: StateRecord<readonly AccountId[]> = {
-  key: 'round/expected',
-  codec: listCodec(accountCodec),
-};
-
 const submissionCodec = Struct({
   account: accountCodec,
+  slot: u8,
   commitment: hashCodec,
   /** Position among the commits of the round: of two equal blobs, the later commit is the copy. */
   order: u32,
@@ -68,7 +67,7 @@ const submissionCodec = Struct({
 });
 /** A submission of the open round. */
 export type SubmissionRecord = Readonly<CodecType<typeof submissionCodec>>;
-/** Submissions of the open round, ascending by account. */
+/** Submissions of the open round, ascending by account and slot. */
 export const SUBMISSIONS: StateRecord<readonly SubmissionRecord[]> = {
   key: 'round/submissions',
   codec: listCodec(submissionCodec),
@@ -106,6 +105,14 @@ export const SUBMISSION_REASONS = [
 ] as const;
 export type SubmissionReason = (typeof SUBMISSION_REASONS)[number];
 
+/**
+ * What became of a round's weights. `open`: validators have not agreed yet; `updated`: they agreed on new ones;
+ * `nothingAccepted`: there was nothing to apply; `failed`: they did not agree before the deadline, and the weights are
+ * those before the round, although work was accepted (and is paid).
+ */
+export const AGGREGATIONS = ['open', 'updated', 'nothingAccepted', 'failed'] as const;
+export type Aggregation = (typeof AGGREGATIONS)[number];
+
 const resultCodec = Struct({
   round: u32,
   openedTimeMs: u64,
@@ -118,25 +125,24 @@ const resultCodec = Struct({
   modelRootBefore: hashCodec,
   /** Weights after it; undefined while validators have not agreed on them. */
   modelRootAfter: Option(hashCodec),
+  /** What became of the weights; only `updated` changed them. */
+  aggregation: choice(AGGREGATIONS),
   /** Power-weighted median of the held-out loss before any update, in nano-nats. */
   heldOutLoss: Option(i64),
   /** Validators whose scores counted, ascending. */
   scorers: Vector(accountCodec),
-  /** Every committed submission, ascending by account. `score` in nano-nats. */
+  /** Every committed submission, ascending by account and slot. `score` in nano-nats. */
   submissions: Vector(
     Struct({
       account: accountCodec,
+      slot: u8,
       /** Empty where nothing was revealed, as is `provider`. */
       cid: str,
       sizeBytes: u32,
       /** The peer that the author named as having the blob. */
       provider: str,
       score: Option(i64),
-      accepted: enhanceCodec(
-        u8,
-        (value: boolean) => (value ? 1 : 0),
-        (byte) => byte === 1,
-      ),
+      accepted: flagCodec,
       reason: choice(SUBMISSION_REASONS),
     }),
   ),
@@ -147,6 +153,9 @@ export type SubmissionResult = Readonly<RoundResult['submissions'][number]>;
 export function roundResult(round: number): StateRecord<RoundResult> {
   return { key: `result/${round}`, codec: resultCodec };
 }
+
+/** Numbers of the rounds whose results are kept, ascending. */
+export const KEPT_RESULTS: StateRecord<readonly number[]> = { key: 'results/kept', codec: listCodec(u32) };
 
 const checkpointCodec = Struct({
   /** The weights are those after this round; 0 is genesis. */

@@ -8,11 +8,11 @@ import { isContentId } from '../chain/content-id.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
 import { isPeerIdText } from '../chain/peer-id.ts';
+import { compareSeats, isSameSeat } from '../chain/seat.ts';
 import { type Call, scoresCommitment, submissionCommitment, taskNonce } from '../chain/transaction.ts';
 import type { Draft, StateReader } from './draft.ts';
 import { need } from './draft.ts';
 import { CallRefusedError } from './errors.ts';
-import { minerRecord, noteCommit } from './registry.ts';
 import {
   ATTESTATIONS,
   CHECKPOINT,
@@ -23,6 +23,7 @@ import {
   type SubmissionRecord,
   scoreSheet,
 } from './round-records.ts';
+import { SEATS } from './seats.ts';
 import { requireValidator } from './validators.ts';
 
 /** Arguments of the call with that name. */
@@ -36,38 +37,31 @@ function openRound(reader: StateReader, round: number, phase: Phase): RoundRecor
   return open;
 }
 
-function insertSorted<T>(list: readonly T[], item: T, key: (item: T) => AccountId): T[] {
-  const at = list.findIndex((other) => key(other) > key(item));
+/** `list`, which is in that order, with one more item. */
+function inserted<T>(list: readonly T[], item: T, compare: (a: T, b: T) => number): T[] {
+  const at = list.findIndex((other) => compare(other, item) > 0);
   return at < 0 ? [...list, item] : [...list.slice(0, at), item, ...list.slice(at)];
 }
 
+const byAccount = (a: AccountId, b: AccountId) => (a < b ? -1 : 1);
+
 /** Call `commitSubmission`. Throws {@link CallRefusedError}. */
-export function commitSubmission(
-  draft: Draft,
-  signer: AccountId,
-  call: Arguments<'commitSubmission'>,
-  parameters: Parameters,
-): void {
-  const miner = draft.get(minerRecord(signer));
-  if (miner === undefined) throw new CallRefusedError('ERR_NOT_REGISTERED');
-  const round = openRound(draft, call.round, 'train');
-  if (miner.registeredHeight >= round.openedHeight) throw new CallRefusedError('ERR_REGISTERED_TOO_LATE');
+export function commitSubmission(draft: Draft, signer: AccountId, call: Arguments<'commitSubmission'>): void {
+  openRound(draft, call.round, 'train');
+  const seat = { account: signer, slot: call.slot };
+  if (!(draft.get(SEATS) ?? []).some((other) => isSameSeat(other, seat))) throw new CallRefusedError('ERR_NOT_SEATED');
   const submissions = draft.get(SUBMISSIONS) ?? [];
-  if (submissions.some(({ account }) => account === signer)) throw new CallRefusedError('ERR_ALREADY_COMMITTED');
-  if (submissions.length >= parameters.rounds.maxSubmissions) throw new CallRefusedError('ERR_TOO_MANY_SUBMISSIONS');
-  const submission = { account: signer, commitment: call.commitment, order: submissions.length, reveal: undefined };
-  draft.set(
-    SUBMISSIONS,
-    insertSorted(submissions, submission, ({ account }) => account),
-  );
-  noteCommit(draft, signer, miner, round.round);
+  if (submissions.some((other) => isSameSeat(other, seat))) throw new CallRefusedError('ERR_ALREADY_COMMITTED');
+  const submission = { ...seat, commitment: call.commitment, order: submissions.length, reveal: undefined };
+  draft.set(SUBMISSIONS, inserted(submissions, submission, compareSeats));
 }
 
 /** Call `revealSubmission`. Throws {@link CallRefusedError}. */
 export function revealSubmission(draft: Draft, signer: AccountId, call: Arguments<'revealSubmission'>): void {
   const round = openRound(draft, call.round, 'reveal');
   const submissions = draft.get(SUBMISSIONS) ?? [];
-  const submission = submissions.find(({ account }) => account === signer);
+  const seat = { account: signer, slot: call.slot };
+  const submission = submissions.find((other) => isSameSeat(other, seat));
   if (submission === undefined) throw new CallRefusedError('ERR_NOT_COMMITTED');
   if (submission.reveal !== undefined) throw new CallRefusedError('ERR_ALREADY_REVEALED');
   if (!isContentId(call.cid)) throw new CallRefusedError('ERR_INVALID_CID');
@@ -75,8 +69,8 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
   if (call.sizeBytes === 0) throw new CallRefusedError('ERR_INVALID_SIZE');
   const commitment = submissionCommitment({
     cid: call.cid,
-    account: signer,
-    nonce: taskNonce(round.beacon, signer),
+    seat,
+    nonce: taskNonce(round.beacon, seat),
     modelRoot: round.modelRoot,
     salt: call.salt,
   });
@@ -89,7 +83,7 @@ export function revealSubmission(draft: Draft, signer: AccountId, call: Argument
   );
 }
 
-/** Submissions of the open round that were revealed, ascending by account: what validators score. */
+/** Submissions of the open round that were revealed, ascending by account and slot: what validators score. */
 export function revealedSubmissions(reader: StateReader): SubmissionRecord[] {
   return (reader.get(SUBMISSIONS) ?? []).filter(({ reveal }) => reveal !== undefined);
 }
@@ -100,7 +94,7 @@ export function commitScores(draft: Draft, signer: AccountId, call: Arguments<'c
   const round = openRound(draft, call.round, 'score');
   if (round.scorers.includes(signer)) throw new CallRefusedError('ERR_ALREADY_COMMITTED');
   draft.set(scoreSheet(signer), { commitment: call.commitment, reveal: undefined });
-  draft.set(ROUND, { ...round, scorers: insertSorted(round.scorers, signer, (account) => account) });
+  draft.set(ROUND, { ...round, scorers: inserted(round.scorers, signer, byAccount) });
 }
 
 /** Call `revealScores`. Throws {@link CallRefusedError}. */
@@ -113,14 +107,14 @@ export function revealScores(draft: Draft, signer: AccountId, call: Arguments<'r
   const submissions = revealedSubmissions(draft);
   const matches =
     call.scores.length === submissions.length &&
-    call.scores.every(({ miner }, index) => miner === submissions[index].account);
+    call.scores.every(({ miner, slot }, index) => isSameSeat({ account: miner, slot }, submissions[index]));
   if (!matches) throw new CallRefusedError('ERR_SCORES_MISMATCH');
   const { salt, heldOutLoss, scores } = call;
   const commitment = scoresCommitment({ round: round.round, validator: signer, salt, heldOutLoss, scores });
   if (commitment !== sheet.commitment) throw new CallRefusedError('ERR_COMMITMENT_MISMATCH');
   const verdicts = scores.map(({ verdict }) => verdict);
   draft.set(scoreSheet(signer), { commitment: sheet.commitment, reveal: { heldOutLoss, verdicts } });
-  draft.set(ROUND, { ...round, revealedScorers: insertSorted(round.revealedScorers, signer, (account) => account) });
+  draft.set(ROUND, { ...round, revealedScorers: inserted(round.revealedScorers, signer, byAccount) });
 }
 
 /**
@@ -158,7 +152,7 @@ export function attestModel(
   const { modelRoot, checkpoint } = call;
   draft.set(
     ATTESTATIONS,
-    insertSorted(others, { validator: signer, modelRoot, checkpoint }, ({ validator }) => validator),
+    inserted(others, { validator: signer, modelRoot, checkpoint }, (a, b) => byAccount(a.validator, b.validator)),
   );
 }
 

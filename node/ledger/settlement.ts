@@ -3,9 +3,11 @@
  *
  * Rules, in this order, for each committed submission:
  * 1. not revealed in time: `notRevealed`;
- * 2. the same blob was committed earlier by another account: `duplicate`;
- * 3. validators with at most two thirds of the revealing power gave a score: `unavailable` or `malformed`, whichever
+ * 2. validators with at most two thirds of the revealing power gave a score: `unavailable` or `malformed`, whichever
  *    verdict has more power (`unavailable` on a tie);
+ * 3. the same blob was committed earlier by another seat, and has a score there: `duplicate`. What did not score is no
+ *    original: who commits a CID that it has seen (its bytes name their author, so they are malformed there) takes nothing
+ *    from the author;
  * 4. its score is the power-weighted lower median of the scores given;
  * 5. score not positive: `noGain`;
  * 6. score below `acceptanceFloorPpm` of the lower median of the round's positive scores: `belowFloor`;
@@ -67,21 +69,26 @@ function settleVerdicts(verdicts: readonly { verdict: Verdict; power: bigint }[]
   return median;
 }
 
-/** Accounts, ascending, whose blob was committed earlier by another account of the round. */
-function copies(submissions: readonly SubmissionRecord[]): Set<AccountId> {
-  const first = new Map<string, SubmissionRecord>();
-  for (const submission of [...submissions].sort((a, b) => a.order - b.order)) {
-    const cid = submission.reveal?.cid;
-    if (cid !== undefined && !first.has(cid)) first.set(cid, submission);
+/** A committed submission and what validators made of it. */
+interface Judged {
+  readonly submission: SubmissionRecord;
+  readonly verdict: bigint | SubmissionReason;
+}
+
+/** Of the submissions that scored, those whose blob was committed earlier by another one that scored. */
+function copies(judged: readonly Judged[]): Set<Judged> {
+  const scored = judged.filter(({ verdict }) => typeof verdict === 'bigint');
+  const first = new Map<string | undefined, Judged>();
+  for (const item of [...scored].sort((a, b) => a.submission.order - b.submission.order)) {
+    const cid = item.submission.reveal?.cid;
+    if (!first.has(cid)) first.set(cid, item);
   }
   const originals = new Set(first.values());
-  return new Set(
-    submissions.filter((item) => item.reveal !== undefined && !originals.has(item)).map(({ account }) => account),
-  );
+  return new Set(scored.filter((item) => !originals.has(item)));
 }
 
 /**
- * Results of all committed submissions, ascending by account as they came. `floorPpm`: acceptance floor in parts per
+ * Results of all committed submissions, in the order in which they came (by account and slot). `floorPpm`: acceptance floor in parts per
  * million of the round's median positive score.
  */
 export function settleSubmissions(
@@ -89,17 +96,15 @@ export function settleSubmissions(
   sheets: readonly RevealedScores[],
   floorPpm: number,
 ): SubmissionResult[] {
-  const copied = copies(submissions);
   let position = 0;
-  const settled = submissions.map(
-    (submission): { submission: SubmissionRecord; verdict: bigint | SubmissionReason } => {
-      if (submission.reveal === undefined) return { submission, verdict: 'notRevealed' };
-      const index = position++;
-      if (copied.has(submission.account)) return { submission, verdict: 'duplicate' };
-      const verdicts = sheets.map(({ verdicts: given, power }) => ({ verdict: given[index], power }));
-      return { submission, verdict: settleVerdicts(verdicts) };
-    },
-  );
+  const judged = submissions.map((submission): Judged => {
+    if (submission.reveal === undefined) return { submission, verdict: 'notRevealed' };
+    const index = position++;
+    const verdicts = sheets.map(({ verdicts: given, power }) => ({ verdict: given[index], power }));
+    return { submission, verdict: settleVerdicts(verdicts) };
+  });
+  const copied = copies(judged);
+  const settled = judged.map((item): Judged => (copied.has(item) ? { ...item, verdict: 'duplicate' } : item));
   const positive: Weighted[] = [];
   for (const { verdict } of settled) {
     if (typeof verdict === 'bigint' && verdict > 0n) positive.push({ value: verdict, power: 1n });
@@ -110,6 +115,7 @@ export function settleSubmissions(
     const reason = typeof verdict === 'string' ? verdict : judge(verdict, median, floorPpm);
     return {
       account: submission.account,
+      slot: submission.slot,
       cid: submission.reveal?.cid ?? '',
       sizeBytes: submission.reveal?.sizeBytes ?? 0,
       provider: submission.reveal?.provider ?? '',

@@ -16,16 +16,16 @@ import { unassignedShards } from './draw.ts';
 import { EPOCH, type EpochRecord, type Reward, type SettledEpoch, settledEpoch } from './epochs.ts';
 import { holderRecord, mintedUnits, unitsIn } from './holdings.ts';
 import { targetIssuance } from './issuance.ts';
-import { CHAIN, type ChainRecord, PARAMETERS } from './parameters.ts';
+import { CHAIN, type ChainRecord, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { prove, type StateProof } from './proof.ts';
-import { activeMiners, type MinerRecord, minerRecord } from './registry.ts';
+import { type MinerRecord, minerRecord } from './registry.ts';
 import { openFirstRound } from './round-clock.ts';
 import {
   ATTESTATIONS,
   type Attestation,
   CHECKPOINT,
   type Checkpoint,
-  EXPECTED,
+  KEPT_RESULTS,
   ROUND,
   type RoundRecord,
   type RoundResult,
@@ -36,21 +36,23 @@ import {
   scoreSheet,
 } from './round-records.ts';
 import { isCheckpointDue } from './rounds.ts';
+import { SEATS, type SeatRecord } from './seats.ts';
 import { type Slash, slashesOf } from './slashing.ts';
 import { readStake, type StakeRecord, sessionOwner, setStake, stakedUnits, stakers } from './stakes.ts';
+import { aheadInLine, NEWCOMERS, PROVEN, type Standing, standingRecord } from './standing.ts';
 import { StateTree } from './tree.ts';
 import { VALIDATORS } from './validators.ts';
 import { vestingOf } from './vesting.ts';
 
 /** The open round with everything that belongs to it. */
 export interface RoundView extends RoundRecord {
-  /** Miners that are waited for, ascending. */
-  readonly expected: readonly AccountId[];
-  /** Committed submissions, ascending by account. */
+  /** Who may submit, ascending by account and slot. */
+  readonly seats: readonly SeatRecord[];
+  /** Committed submissions, ascending by account and slot. */
   readonly submissions: readonly SubmissionRecord[];
   readonly attestations: readonly Attestation[];
-  /** Block time at which the present phase may close without those who are missing; undefined while aggregating. */
-  readonly deadlineMs: bigint | undefined;
+  /** Block time at which the present phase may close without those who are missing. */
+  readonly deadlineMs: bigint;
   /** True when attestations of this round have to name a checkpoint. */
   readonly checkpointDue: boolean;
 }
@@ -107,6 +109,7 @@ export class LedgerState implements StateReader {
       timeMs,
     });
     draft.set(PARAMETERS, genesis.parameters);
+    draft.set(GENESIS_PARAMETERS, genesis.parameters);
     draft.set(VALIDATORS, { next: validators, afterNext: validators });
     for (const { account, sessionKey, power } of validators) {
       setStake(draft, account, { ...readStake(draft, account), sessionKey, genesisWeight: power });
@@ -176,9 +179,19 @@ export class LedgerState implements StateReader {
     return this.get(minerRecord(account));
   }
 
-  /** Miners that are waited for when a round opens, ascending. */
-  get activeMiners(): AccountId[] {
-    return activeMiners(this);
+  /** What claim to a seat an account has; undefined when it is not registered. */
+  standing(account: AccountId): Standing | undefined {
+    return this.get(standingRecord(account));
+  }
+
+  /** Accounts that are in line for a seat. */
+  get waitingForSeats(): number {
+    return PROVEN.bounds(this).length + NEWCOMERS.bounds(this).length;
+  }
+
+  /** Most accounts that are seated before this one; undefined when it is not in line. */
+  aheadInLine(account: AccountId): number | undefined {
+    return aheadInLine(this, account);
   }
 
   /** Root of the current weights. */
@@ -194,28 +207,23 @@ export class LedgerState implements StateReader {
       reveal: rounds.revealDeadlineMs,
       score: rounds.scoreDeadlineMs,
       scoreReveal: rounds.scoreRevealDeadlineMs,
-      aggregate: undefined,
+      aggregate: rounds.aggregateDeadlineMs,
     };
-    const limitMs = limits[round.phase];
     return {
       ...round,
-      expected: this.get(EXPECTED) ?? [],
+      seats: this.get(SEATS) ?? [],
       submissions: this.get(SUBMISSIONS) ?? [],
       attestations: this.get(ATTESTATIONS) ?? [],
-      deadlineMs: limitMs === undefined ? undefined : round.phaseTimeMs + BigInt(limitMs),
+      deadlineMs: round.phaseTimeMs + BigInt(limits[round.phase]),
       checkpointDue: isCheckpointDue(this, round.round, this.parameters),
     };
   }
 
-  /**
-   * Training shards, ascending, that the open round gave to nobody: neither to a miner that is waited for, nor to one
-   * that committed without being waited for.
-   */
+  /** Training shards, ascending, that the open round gave to no seat. */
   get unassignedShards(): number[] {
-    const round = this.round;
-    const accounts = new Set([...round.expected, ...round.submissions.map(({ account }) => account)]);
+    const { beacon } = need(this, ROUND);
     const { trainingShards } = this.chain;
-    return unassignedShards(round.beacon, [...accounts], trainingShards, this.parameters.rounds.shardsPerMiner);
+    return unassignedShards(beacon, this.get(SEATS) ?? [], trainingShards, this.parameters.rounds.shardsPerMiner);
   }
 
   /** What a validator committed and revealed in the open round. */
@@ -234,16 +242,14 @@ export class LedgerState implements StateReader {
   }
 
   /**
-   * Closed rounds after the checkpoint, ascending: applying their accepted submissions to the checkpoint's weights gives
-   * the current ones.
+   * Results, ascending, of the rounds that changed the weights, as far back as they are kept: those after the checkpoint
+   * are all there. The last one may be of the open round, whose weights validators have not agreed on yet.
    */
-  get roundsSinceCheckpoint(): RoundResult[] {
-    const results: RoundResult[] = [];
-    for (let round = this.checkpoint.round + 1; round < need(this, ROUND).round; round++) {
-      const result = this.roundResult(round);
-      if (result !== undefined) results.push(result);
-    }
-    return results;
+  get weightUpdates(): RoundResult[] {
+    const { round, phase } = need(this, ROUND);
+    const numbers = [...(this.get(KEPT_RESULTS) ?? []), ...(phase === 'aggregate' ? [round] : [])];
+    const results = numbers.map((number) => need(this, roundResult(number)));
+    return results.filter(({ aggregation }) => aggregation === 'updated' || aggregation === 'open');
   }
 
   /** The running epoch. */

@@ -8,8 +8,8 @@
  *   *and* the answer has been taken off our hands. Who gets none is told so ("busy"), which costs six bytes;
  * - an answer that it does not read: until it is too slow, at once when another needs the room.
  */
-import type { Connection, Stream } from '@libp2p/interface';
-import { type AddressGroup, addressGroup } from './address-group.ts';
+import type { Connection, PeerId, Stream } from '@libp2p/interface';
+import { addressGroup } from './address-group.ts';
 import { deadline, raceAbort } from './deadline.ts';
 import { MalformedMessageError, MessageTooLargeError, StreamClosedError } from './errors.ts';
 import { type Claimant, FairShare } from './fair-share.ts';
@@ -72,10 +72,20 @@ export class ServingShares {
 
   /** Who is at the other end. */
   claimant(connection: Connection): Claimant {
-    const peer = connection.remotePeer.toString() as PeerIdText;
-    const address: AddressGroup | undefined = addressGroup(connection.remoteAddr, this.#privateNetwork);
-    return { peer, address, known: this.#standings.isKnown(peer) };
+    return claimantOf(connection.remotePeer, connection, this.#standings, this.#privateNetwork);
   }
+}
+
+/** Who a peer is, as far as sharing out goes. Without a connection, its address is not known. */
+export function claimantOf(
+  id: PeerId,
+  connection: Connection | undefined,
+  standings: PeerStandings,
+  privateNetwork: boolean,
+): Claimant {
+  const peer = id.toString() as PeerIdText;
+  const address = connection === undefined ? undefined : addressGroup(connection.remoteAddr, privateNetwork);
+  return { peer, address, known: standings.isKnown(peer) };
 }
 
 /** What an admitted request holds. */

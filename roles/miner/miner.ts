@@ -1,5 +1,6 @@
 /**
- * The miner: trains on the shards that the beacon gives it and submits what it learned, round after round.
+ * The miner: waits for a seat, trains on the shards that the beacon gives it, and submits what it learned, round after
+ * round. Without a seat it does not train: nobody would take what it learned.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -10,9 +11,10 @@ import { blobCid } from '../../node/blobs/manifest.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash, hashBytes } from '../../node/chain/hash.ts';
+import { FIRST_SLOT, isSameSeat, type Seat, seatBytes } from '../../node/chain/seat.ts';
 import { type Call, submissionCommitment, taskNonce } from '../../node/chain/transaction.ts';
 import { assignedShards } from '../../node/ledger/draw.ts';
-import { isActive } from '../../node/ledger/registry.ts';
+import { isEnlisted } from '../../node/ledger/standing.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
@@ -93,6 +95,10 @@ export class Miner {
     });
   }
 
+  get #seat(): Seat {
+    return { account: this.#components.account, slot: FIRST_SLOT };
+  }
+
   get activity(): MinerActivity {
     return this.#activity;
   }
@@ -112,30 +118,41 @@ export class Miner {
   }
 
   async #register(signal: AbortSignal): Promise<void> {
-    const { account, ledger, send, log } = this.#components;
-    // A miner that was away for too long has to say that it is back; until then nobody waits for it.
-    if (isActive(ledger.state, account)) return;
+    const { account, ledger, replica, send, log } = this.#components;
+    if (isEnlisted(ledger.state, account)) return;
+    // First: a seat that it gets while it downloads is one that comes to nothing.
+    this.#show('bringing the weights up to date');
+    await replica.catchUp({ signal });
     this.#show('registering');
     await send({ tag: 'registerMiner', value: { device: this.#init.device } }, { signal });
-    await untilState(ledger, (state) => isActive(state, account), { signal });
+    await untilState(ledger, (state) => isEnlisted(state, account), { signal });
     log.info({ account }, 'registered as a miner');
+  }
+
+  /** What there is to do at present, or how long the line before it is. */
+  #showLine({ round }: LedgerState, ahead: number | undefined): void {
+    if (ahead !== undefined) this.#show(`registered; waiting for a seat (at most ${ahead} before it)`);
+    else this.#show(`waiting for a round (${round.phase} of round ${round.round})`);
   }
 
   /** One round: train, commit, reveal, wait for the next. */
   async #round(signal: AbortSignal): Promise<void> {
     const { account, ledger, replica, log } = this.#components;
-    this.#show('waiting for a round');
-    const own = (state: LedgerState) => state.round.submissions.find((submission) => submission.account === account);
+    const own = (state: LedgerState) => state.round.submissions.find((other) => isSameSeat(other, this.#seat));
     const opened = await untilState(
       ledger,
-      (state) =>
-        !isActive(state, account) ||
-        (state.round.phase === 'train' && (own(state) !== undefined || state.round.expected.includes(account))) ||
-        (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined),
+      (state) => {
+        this.#showLine(state, state.aheadInLine(account));
+        return (
+          !isEnlisted(state, account) ||
+          (state.round.phase === 'train' && state.round.seats.some((seat) => isSameSeat(seat, this.#seat))) ||
+          (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined)
+        );
+      },
       { signal },
     );
-    // It missed a round and nobody waits for it any more: it has to register again.
-    if (!isActive(opened, account)) return;
+    // Too many of its seats came to nothing: it has to register again.
+    if (!isEnlisted(opened, account)) return;
     let pending = await loadPending(this.#init.dir);
     if (pending !== undefined && (pending.round !== opened.round.round || pending.beacon !== opened.round.beacon)) {
       await dropPending(this.#init.dir);
@@ -169,18 +186,18 @@ export class Miner {
   }
 
   /**
-   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that can be given up; what was
-   * compressed has left the error feedback and is kept in any case.
+   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that
+   * can be given up; what was compressed has left the error feedback and is kept in any case.
    */
   async #train(state: LedgerState, open: AbortSignal): Promise<PendingSubmission> {
     const { account, genesis, corpus, model, log } = this.#components;
     const { round, beacon, modelRoot } = state.round;
     const { training, rounds } = genesis.parameters;
     this.#show(`round ${round}: fetching shards`);
-    const indices = assignedShards(beacon, account, genesis.corpus.trainingShards, rounds.shardsPerMiner);
+    const indices = assignedShards(beacon, this.#seat, genesis.corpus.trainingShards, rounds.shardsPerMiner);
     const shards = await Promise.all(indices.map((index) => corpus.shard('training', index, { signal: open })));
     const tokens = sampleWindows(shards, {
-      seed: hashBytes(domainHash('alice/training-windows/1', hashBytes(beacon), Buffer.from(account, 'hex'))),
+      seed: hashBytes(domainHash('alice/training-windows/1', hashBytes(beacon), seatBytes(this.#seat))),
       count: training.maxInnerSteps * training.batchSequences,
       context: this.#init.context,
     });
@@ -209,7 +226,7 @@ export class Miner {
 
   /** Commits. False when the round closed without this submission. */
   async #commit(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<boolean> {
-    const { account, ledger, send, log } = this.#components;
+    const { ledger, send, log } = this.#components;
     const { round, modelRoot } = opened.round;
     const beacon = pending.beacon as Hash;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
@@ -220,18 +237,18 @@ export class Miner {
     }
     const commitment = submissionCommitment({
       cid: pending.cid,
-      account,
-      nonce: taskNonce(beacon, account),
+      seat: this.#seat,
+      nonce: taskNonce(beacon, this.#seat),
       modelRoot,
       salt,
     });
-    await send({ tag: 'commitSubmission', value: { round, commitment } }, { signal });
+    await send({ tag: 'commitSubmission', value: { round, slot: this.#seat.slot, commitment } }, { signal });
     return true;
   }
 
   /** Opens the commitment once the round asks for it. */
   async #reveal(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<void> {
-    const { account, peerId, ledger, send, log } = this.#components;
+    const { peerId, ledger, send, log } = this.#components;
     const { round } = opened.round;
     this.#show(`round ${round}: waiting to reveal`);
     const state = await untilState(
@@ -245,10 +262,13 @@ export class Miner {
     }
     // Commits are closed: from here on it cannot be copied. Others come for it as soon as the reveal is in a block.
     if (!(await this.#publish(pending, signal))) return;
-    if (state.round.submissions.find((submission) => submission.account === account)?.reveal !== undefined) return;
+    if (state.round.submissions.find((other) => isSameSeat(other, this.#seat))?.reveal !== undefined) return;
     const { cid, sizeBytes } = pending;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
-    await send({ tag: 'revealSubmission', value: { round, cid, sizeBytes, salt, provider: peerId } }, { signal });
+    await send(
+      { tag: 'revealSubmission', value: { round, slot: this.#seat.slot, cid, sizeBytes, salt, provider: peerId } },
+      { signal },
+    );
   }
 
   /** Serves and announces the submission from now on. False when the disk did not keep it. */
@@ -270,9 +290,9 @@ export class Miner {
   }
 
   #report(round: number): void {
-    const { account, ledger, log } = this.#components;
+    const { ledger, log } = this.#components;
     const result = ledger.state.roundResult(round);
-    const own = result?.submissions.find((submission) => submission.account === account);
+    const own = result?.submissions.find((other) => isSameSeat(other, this.#seat));
     if (own === undefined) return;
     log.info(
       {

@@ -6,10 +6,3 @@ export class DivergedError extends Error {
   readonly code = DivergedError.code;
   override readonly name = 'DivergedError';
 }
-
-/** Thrown when a round that is needed has left the ledger's window and no checkpoint covers it. */
-export class MissingHistoryError extends Error {
-  static readonly code = 'ERR_MISSING_HISTORY';
-  readonly code = MissingHistoryError.code;
-  override readonly name = 'MissingHistoryError';
-}

@@ -1,9 +1,12 @@
 /**
  * The model replica: weights that follow the ledger.
  *
- * Round by round it applies the accepted submissions and compares the root of the result with the one the ledger
+ * Update by update it applies the accepted submissions and compares the root of the result with the one the ledger
  * recorded. It starts from what is on disk, else from the seed in genesis, else from the latest checkpoint; a replica
  * that ends up with another root throws its weights away and starts again from a checkpoint.
+ *
+ * Weights on which validators have not agreed yet are in memory only (or in the working files of a model that streams),
+ * so that a round whose aggregation fails costs no more than reading the weights from disk again.
  */
 
 import type { ModelClient } from '../../kernels/session/model-client.ts';
@@ -16,12 +19,15 @@ import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { checkpointPieces, downloadCheckpoint, holdsWeights, type WeightsFile } from './checkpoint.ts';
-import { DivergedError, MissingHistoryError } from './errors.ts';
+import { DivergedError } from './errors.ts';
 import type { RoundBlobs } from './round-blobs.ts';
 import type { TrainingLedger } from './training-ledger.ts';
 
 /** Longest download of a submission before the ledger is looked at again: there may be a checkpoint by now. */
 const SUBMISSION_TIMEOUT_MS = 60_000;
+
+/** Times that weights which are not the ledger's are replaced before that is an error: from disk, and by a checkpoint. */
+const MAX_RESTARTS = 2;
 
 export interface ModelReplicaComponents {
   readonly genesis: Genesis;
@@ -44,6 +50,8 @@ export class ModelReplica {
   readonly #init: ModelReplicaInit;
   #round: number | null = null;
   #root: Hash | null = null;
+  /** True while the file of weights is behind those that the model holds. */
+  #unsaved = false;
   /** Work on the weights happens one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -97,99 +105,120 @@ export class ModelReplica {
   }
 
   async #catchUp(signal: AbortSignal): Promise<LedgerState> {
-    let restarted = false;
+    let restarts = 0;
+    const restart = async (why: string) => {
+      if (restarts === MAX_RESTARTS) throw new DivergedError(why);
+      this.#components.log.error({ round: this.#round }, `${why}: going back to what is known`);
+      await this.#restart(this.#components.ledger.state, restarts++ === 0, signal);
+    };
     for (;;) {
       signal.throwIfAborted();
       const state = this.#components.ledger.state;
-      const target = state.round.phase === 'aggregate' ? state.round.round : state.round.round - 1;
-      if (this.#round === target) {
+      const { round, phase, modelRoot } = state.round;
+      const at = this.#round;
+      if (at === null) {
+        await restart('there are no weights');
+        continue;
+      }
+      const update = state.weightUpdates.find((result) => result.round > at);
+      if (update === undefined) {
         // In the aggregation phase the validators have not agreed on a root yet; before and after it they have.
-        if (state.round.phase === 'aggregate' || this.#root === state.round.modelRoot) return state;
-        if (restarted) throw new DivergedError(`the weights after round ${target} do not have the agreed root`);
-        this.#components.log.error({ round: target }, 'the weights do not have the agreed root: taking a checkpoint');
-        restarted = true;
-        await this.#restart(state, signal);
-        continue;
-      }
-      if (this.#round === null || this.#round > target) {
-        // Weights ahead of the ledger: this node's chain was reset, or its folder mixed up. Start from a known point.
-        await this.#restart(state, signal);
-        continue;
-      }
-      const result = state.roundResult(this.#round + 1);
-      if (result === undefined) {
-        if (state.checkpoint.round <= this.#round) {
-          throw new MissingHistoryError(
-            `round ${this.#round + 1} is not in the ledger any more and the latest checkpoint is of round ${state.checkpoint.round}`,
-          );
+        if (phase === 'aggregate' && at === round) return state;
+        if (this.#root !== modelRoot) {
+          await restart(`the weights after round ${at} do not have the agreed root`);
+          continue;
         }
-        await this.#restart(state, signal);
+        this.#round = round - 1;
+        await this.#keep(signal);
+        return state;
+      }
+      if (this.#root !== update.modelRootBefore) {
+        await restart(`the weights after round ${at} are not those from which round ${update.round} started`);
         continue;
       }
+      await this.#keep(signal);
       try {
-        await this.#apply(result, signal);
+        await this.#apply(update, signal);
       } catch (error) {
         // Whoever had an old submission may be gone; a checkpoint after it makes it needless.
         const { checkpoint } = this.#components.ledger.state;
-        const needless = error instanceof FetchTimeoutError && checkpoint.round >= result.round;
-        if (restarted || !(needless || error instanceof DivergedError)) throw error;
-        this.#components.log.error({ round: result.round }, error.message);
-        restarted = true;
-        await this.#restart(this.#components.ledger.state, signal);
+        const needless = error instanceof FetchTimeoutError && checkpoint.round >= update.round;
+        if (!(needless || error instanceof DivergedError)) throw error;
+        await restart(error.message);
       }
     }
   }
 
-  /** Takes the latest checkpoint as weights, or the initial weights where there is none yet. */
-  async #restart(state: LedgerState, signal: AbortSignal): Promise<void> {
-    const { blobs, model, log } = this.#components;
+  /** Saves weights that were agreed on and are in memory only. */
+  async #keep(signal: AbortSignal): Promise<void> {
+    if (!this.#unsaved || this.#round === null) return;
+    await this.#components.model.save(this.#init.weights.path, this.#round, { signal });
+    this.#unsaved = false;
+  }
+
+  /**
+   * Goes back to weights that are known: with `fromDisk` to the file of weights, if it holds others than the model does;
+   * else to the latest checkpoint, or to the initial weights where there is none yet.
+   */
+  async #restart(state: LedgerState, fromDisk: boolean, signal: AbortSignal): Promise<void> {
+    const { blobs, log } = this.#components;
     const { checkpoint } = state;
+    if (fromDisk) {
+      const before = this.#root;
+      if ((await this.#read(signal)) && this.#root !== before) return;
+    }
     if (checkpoint.round === 0) {
       await this.#initialize(checkpoint.modelRoot, { signal });
+      this.#unsaved = false;
       return;
     }
     await downloadCheckpoint(this.#init.weights, checkpoint, { blobs, log }, { signal });
-    const opened = await model.open(this.#init.weights.path, { signal });
-    if (opened === undefined) throw new DivergedError(`the weights in ${this.#init.weights.path} are damaged`);
-    // From here on the worker holds them, whatever they are.
+    if (!(await this.#read(signal))) {
+      throw new DivergedError(`the weights in ${this.#init.weights.path} are damaged`);
+    }
+  }
+
+  /** Reads the file of weights, whatever they are. False where there are none that can be read. */
+  async #read(signal: AbortSignal): Promise<boolean> {
+    const opened = await this.#components.model.open(this.#init.weights.path, { signal });
+    if (opened === undefined) return false;
+    // From here on the worker holds them.
     this.#round = opened.round;
     this.#root = parseHash(opened.modelRoot);
+    this.#unsaved = false;
+    return true;
   }
 
   async #apply(result: RoundResult, signal: AbortSignal): Promise<void> {
     const { blobs, roundBlobs, model, log } = this.#components;
     const accepted = result.submissions.filter((submission) => submission.accepted);
     for (const { cid } of accepted) roundBlobs.expect(result.round, cid);
-    if (accepted.length > 0) {
-      const submissions = await Promise.all(
-        accepted.map(async ({ account, cid, provider, score }) => ({
-          account,
-          weight: score ?? 0n,
-          bytes: await blobs.fetch(cid, {
-            hints: [provider as PeerIdText],
-            maxBytes: this.#init.maxSubmissionBytes,
-            timeoutMs: SUBMISSION_TIMEOUT_MS,
-            signal,
-          }),
-        })),
+    const submissions = await Promise.all(
+      accepted.map(async ({ account, cid, provider, score }) => ({
+        account,
+        weight: score ?? 0n,
+        bytes: await blobs.fetch(cid, {
+          hints: [provider as PeerIdText],
+          maxBytes: this.#init.maxSubmissionBytes,
+          timeoutMs: SUBMISSION_TIMEOUT_MS,
+          signal,
+        }),
+      })),
+    );
+    const identity = { round: result.round, modelRoot: result.modelRootBefore };
+    const root = parseHash(await model.aggregate(identity, submissions, { signal }));
+    // From here on the worker holds the new weights, whatever else fails.
+    this.#round = result.round;
+    this.#root = root;
+    this.#unsaved = true;
+    const now = this.#components.ledger.state.roundResult(result.round);
+    if (now?.aggregation === 'updated' && now.modelRootAfter !== root) {
+      throw new DivergedError(
+        `round ${result.round} gives model root ${root.slice(0, 16)} here, but the validators agreed on ${now.modelRootAfter?.slice(0, 16)}`,
       );
-      const identity = { round: result.round, modelRoot: result.modelRootBefore };
-      const root = parseHash(await model.aggregate(identity, submissions, { signal }));
-      // From here on the worker holds the new weights, whatever else fails.
-      this.#round = result.round;
-      this.#root = root;
-      const agreed = this.#components.ledger.state.roundResult(result.round)?.modelRootAfter;
-      if (agreed !== undefined && agreed !== root) {
-        this.#round = null;
-        throw new DivergedError(
-          `round ${result.round} gives model root ${root.slice(0, 16)} here, but the validators agreed on ${agreed.slice(0, 16)}`,
-        );
-      }
-      await model.save(this.#init.weights.path, result.round);
-      log.info({ round: result.round, modelRoot: root, submissions: accepted.length }, 'weights updated');
-    } else {
-      this.#round = result.round;
     }
+    log.info({ round: result.round, modelRoot: root, submissions: accepted.length }, 'weights updated');
+    if (now?.aggregation === 'updated') await this.#keep(signal);
   }
 
   /** The weights as a blob that others can fetch: stored and announced. Returns its CID. */
@@ -198,8 +227,9 @@ export class ModelReplica {
       const { blobs, roundBlobs, model } = this.#components;
       const { weights } = this.#init;
       if (this.#round === null || this.#root === null) throw new DivergedError('there are no weights to publish');
-      // A round without accepted submissions is not saved, and the initial weights are not.
+      // The initial weights are not saved, and those that validators have not agreed on are not.
       if (!(await holdsWeights(weights, this.#root))) await model.save(weights.path, this.#round, { signal });
+      this.#unsaved = false;
       const cid = await blobs.store.put(checkpointPieces(weights, this.#root), { signal });
       roundBlobs.offer(this.#round, cid, 'checkpoint');
       return cid;

@@ -5,7 +5,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { AccountId } from '../../node/chain/account.ts';
-import type { Verdict } from '../../node/chain/transaction.ts';
+import type { Score, Verdict } from '../../node/chain/transaction.ts';
 import { writeDurably } from '../../node/durable-file.ts';
 
 const hex32 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
@@ -17,7 +17,11 @@ const pendingSchema = v.strictObject({
   heldOutLoss: v.pipe(v.string(), v.regex(/^-?\d+$/)),
   /** Nano-nats, or the tag of a verdict without a score. */
   scores: v.array(
-    v.strictObject({ miner: hex32, verdict: v.pipe(v.string(), v.regex(/^(-?\d+|unavailable|malformed)$/)) }),
+    v.strictObject({
+      miner: hex32,
+      slot: v.number(),
+      verdict: v.pipe(v.string(), v.regex(/^(-?\d+|unavailable|malformed)$/)),
+    }),
   ),
 });
 
@@ -27,7 +31,7 @@ export interface PendingScores {
   readonly drawBeacon: string;
   readonly salt: Uint8Array;
   readonly heldOutLoss: bigint;
-  readonly scores: { miner: AccountId; verdict: Verdict }[];
+  readonly scores: Score[];
 }
 
 const FILE = 'pending-scores.json';
@@ -40,8 +44,9 @@ export async function saveScores(dir: string, pending: PendingScores): Promise<v
     drawBeacon: pending.drawBeacon,
     salt: Buffer.from(pending.salt).toString('hex'),
     heldOutLoss: pending.heldOutLoss.toString(),
-    scores: pending.scores.map(({ miner, verdict }) => ({
+    scores: pending.scores.map(({ miner, slot, verdict }) => ({
       miner,
+      slot,
       verdict: verdict.tag === 'scored' ? verdict.value.toString() : verdict.tag,
     })),
   });
@@ -59,7 +64,11 @@ export async function loadScores(dir: string): Promise<PendingScores | undefined
       drawBeacon,
       salt: new Uint8Array(Buffer.from(salt, 'hex')),
       heldOutLoss: BigInt(heldOutLoss),
-      scores: scores.map(({ miner, verdict }) => ({ miner: miner as AccountId, verdict: parseVerdict(verdict) })),
+      scores: scores.map(({ miner, slot, verdict }) => ({
+        miner: miner as AccountId,
+        slot,
+        verdict: parseVerdict(verdict),
+      })),
     };
   } catch {
     return undefined;

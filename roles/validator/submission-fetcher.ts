@@ -1,9 +1,10 @@
 /**
  * Fetching the submissions of a round: all at once, none of them for so long that it takes from the time for scoring.
  *
- * What nobody serves shows by nothing coming. A download is given up when no chunk came for a share of the limit, a small
- * share where the author's submission was given up before; so an author who reveals what is not there costs everybody a
- * short while once, and next to nothing afterwards.
+ * What nobody serves shows by nothing coming. A download is given up when no chunk came for a share of the limit: a small
+ * one for authors without accepted work while others have some, and a smaller one where the author's submission was given up
+ * before. So an author who reveals what is not there costs everybody a short while once, and next to nothing afterwards,
+ * and names that are always new cost no more than that short while.
  */
 import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
 import { BlobTooLargeError, NotABlobError } from '../../node/blobs/errors.ts';
@@ -19,6 +20,9 @@ export type FetchedSubmission = EncodedSubmission & { readonly account: AccountI
 /** Share of the limit in which something has to come. */
 const STALL_SHARE = 1 / 4;
 
+/** The same for authors that are not known to do work. */
+const STRANGER_STALL_SHARE = 1 / 8;
+
 /** The same for authors whose last submission was given up. */
 const DISTRUSTED_STALL_SHARE = 1 / 16;
 
@@ -30,6 +34,8 @@ export interface FetchAllOptions {
   readonly limitMs: number;
   /** Authors may not be ready yet: what does not come is not held against them. */
   readonly early?: boolean;
+  /** Accounts with accepted work; while there are none, nobody is a stranger. */
+  readonly proven: ReadonlySet<AccountId>;
   readonly signal: AbortSignal;
 }
 
@@ -70,15 +76,15 @@ export class SubmissionFetcher {
   /** @param failed - takes the authors of what was not there to be had */
   async #fetch(
     { account, reveal }: SubmissionRecord,
-    { limitMs, signal }: FetchAllOptions,
+    { limitMs, proven, signal }: FetchAllOptions,
     failed: AccountId[],
   ): Promise<FetchedSubmission | undefined> {
     if (reveal === undefined || reveal.sizeBytes > this.#maxBytes) return undefined;
     const { cid, sizeBytes, provider } = reveal;
     const given = new AbortController();
     const give = (what: string) => () => given.abort(new Error(what));
-    const share = this.#distrusted.has(account) ? DISTRUSTED_STALL_SHARE : STALL_SHARE;
-    const stalls = () => setTimeout(give('nobody sends it'), limitMs * share);
+    const stallMs = limitMs * this.#stallShare(account, proven);
+    const stalls = () => setTimeout(give('nobody sends it'), stallMs);
     let stall = stalls();
     const limit = setTimeout(give('it takes too long'), limitMs);
     try {
@@ -106,6 +112,11 @@ export class SubmissionFetcher {
       clearTimeout(stall);
       clearTimeout(limit);
     }
+  }
+
+  #stallShare(account: AccountId, proven: ReadonlySet<AccountId>): number {
+    if (this.#distrusted.has(account)) return DISTRUSTED_STALL_SHARE;
+    return proven.size === 0 || proven.has(account) ? STALL_SHARE : STRANGER_STALL_SHARE;
   }
 
   #distrust(account: AccountId): void {

@@ -120,7 +120,7 @@ export class Validator {
         await whileState(
           this.#components.ledger,
           ({ round }) => round.round === state.round.round && round.phase === 'reveal',
-          (open) => this.#fetchAll(state.round, { early: true, signal: open }),
+          (open) => this.#fetchAll(state.round, state.round.submissions, { early: true, signal: open }),
           { signal },
         );
         return;
@@ -140,13 +140,15 @@ export class Validator {
 
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   async #fetchAll(
-    { round, submissions }: { readonly round: number; readonly submissions: readonly SubmissionRecord[] },
-    options: Omit<FetchAllOptions, 'limitMs'>,
+    { round, seats }: Pick<RoundView, 'round' | 'seats'>,
+    submissions: readonly SubmissionRecord[],
+    options: Omit<FetchAllOptions, 'limitMs' | 'proven'>,
   ): Promise<(FetchedSubmission | undefined)[]> {
     const { roundBlobs, genesis } = this.#components;
     const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
     for (const { reveal } of submissions) if (reveal !== undefined) roundBlobs.expect(round, reveal.cid);
-    const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs });
+    const proven = new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
+    const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs, proven });
     // The author may leave; those who catch up later need it all the same.
     for (const [i, submission] of fetched.entries()) {
       const cid = submissions[i]?.reveal?.cid;
@@ -187,7 +189,7 @@ export class Validator {
     if (replica.root !== modelRoot) throw new Error(`the weights are not those of round ${round}`);
     this.#show(`round ${round}: fetching submissions`);
     const revealed = state.round.submissions.filter(({ reveal }) => reveal !== undefined);
-    const fetched = await this.#fetchAll({ round, submissions: revealed }, { signal });
+    const fetched = await this.#fetchAll(state.round, revealed, { signal });
     const draw = scoringDraw(drawBeacon, account, {
       heldOutShards: corpus.heldOutShards,
       unassigned: state.unassignedShards,
@@ -211,11 +213,11 @@ export class Validator {
           this.#show(`round ${round}: scoring ${revealed.length} submissions, ${Math.floor((100 * done) / parts)} %`),
       },
     );
-    const verdictOf = new Map<AccountId, Verdict>();
     let next = 0;
-    for (const submission of fetched) {
-      if (submission !== undefined) verdictOf.set(submission.account, verdict(outcome.scores[next++]));
-    }
+    const verdicts = revealed.map(({ reveal }, index): Verdict => {
+      if (fetched[index] !== undefined) return verdict(outcome.scores[next++]);
+      return { tag: isTooLarge(reveal) ? 'malformed' : 'unavailable', value: undefined };
+    });
     this.#show(`round ${round}: scored`, outcome.tokensPerSecond);
     log.info(
       { round, heldOutLoss: outcome.heldOutLoss, milliseconds: Math.round(performance.now() - startedMs) },
@@ -226,10 +228,7 @@ export class Validator {
       drawBeacon,
       salt: new Uint8Array(randomBytes(32)),
       heldOutLoss: toNano(outcome.heldOutLoss),
-      scores: revealed.map(({ account: miner, reveal }) => ({
-        miner,
-        verdict: verdictOf.get(miner) ?? { tag: isTooLarge(reveal) ? 'malformed' : 'unavailable', value: undefined },
-      })),
+      scores: revealed.map(({ account: miner, slot }, index) => ({ miner, slot, verdict: verdicts[index] })),
     };
   }
 

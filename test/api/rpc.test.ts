@@ -126,6 +126,7 @@ test('sendThroughNode waits for the block and says what the ledger answered', as
           signer: MINER,
           call: { tag: 'transfer', value: { to: PROPOSER.account, amount: 5n } },
           lifetimeBlocks: 10,
+          networkId: chain.networkId,
         },
         { onSubmitted: () => submitted.resolve() },
       );
@@ -147,7 +148,7 @@ test('sendThroughNode ends when another transaction took the nonce, instead of w
   try {
     const submitted = Promise.withResolvers<void>();
     const call = { tag: 'registerMiner', value: { device: 'mine' } } as const;
-    const send = { endpoint, signer: MINER, call, lifetimeBlocks: 1000 };
+    const send = { endpoint, signer: MINER, call, lifetimeBlocks: 1000, networkId: chain.networkId };
     const sending = rejection(sendThroughNode(send, { onSubmitted: () => submitted.resolve() }));
     await submitted.promise;
     // Another program with the same key was faster, through another node.

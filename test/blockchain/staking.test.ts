@@ -31,12 +31,13 @@ async function mintSomething(chain: Chain): Promise<void> {
   await send(chain, PROPOSER, registerMiner('device'));
   await advance(chain, 2500);
   const { round, beacon, modelRoot } = chain.state.round;
-  const commitment = submissionCommitment({ cid, account: me, nonce: taskNonce(beacon, me), modelRoot, salt: SALT });
-  const scores = [{ miner: me, verdict: scored(10) }];
+  const seat = { account: me, slot: 0 };
+  const commitment = submissionCommitment({ cid, seat, nonce: taskNonce(beacon, seat), modelRoot, salt: SALT });
+  const scores = [{ miner: me, slot: 0, verdict: scored(10) }];
   const sheet = { heldOutLoss: 5n, salt: SALT, scores };
   const calls: Call[] = [
-    { tag: 'commitSubmission', value: { round, commitment } },
-    { tag: 'revealSubmission', value: { round, cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER } },
+    { tag: 'commitSubmission', value: { round, slot: 0, commitment } },
+    { tag: 'revealSubmission', value: { round, slot: 0, cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER } },
     { tag: 'commitScores', value: { round, commitment: scoresCommitment({ round, validator: me, ...sheet }) } },
     { tag: 'revealScores', value: { round, ...sheet } },
     { tag: 'attestModel', value: { round, modelRoot: namedHash('new weights'), checkpoint: '' } },

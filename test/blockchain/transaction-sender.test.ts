@@ -75,11 +75,11 @@ test('a free call whose time is over ends with an error, and what waited behind 
   for (const signer of [SIGNER, other]) await elsewhere.submit(signed(elsewhere, signer, register()));
   await follow(100);
   await follow(5000);
-  assert.is(chain.state.round.expected.length, 2);
+  assert.is(chain.state.round.seats.length, 2);
   const { round } = chain.state.round;
   const commit = (number: number): Call => ({
     tag: 'commitSubmission',
-    value: { round: number, commitment: namedHash('c') },
+    value: { round: number, slot: 0, commitment: namedHash('c') },
   });
   const sender = senderOn(chain);
   const late = rejection(sender.send(commit(round)));

@@ -5,6 +5,8 @@ import { namedAccount, namedHash } from './harness.ts';
 
 const BEACON = namedHash('beacon');
 
+const seat = (name: string, slot = 0) => ({ account: namedAccount(name), slot });
+
 test('shards are different, in range, as many as asked, and the same for everyone who asks', () => {
   for (const [shards, each] of [
     [1, 1],
@@ -13,21 +15,22 @@ test('shards are different, in range, as many as asked, and the same for everyon
     [1000, 7],
     [60_001, 64],
   ] as const) {
-    const drawn = assignedShards(BEACON, namedAccount('a'), shards, each);
+    const drawn = assignedShards(BEACON, seat('a'), shards, each);
     assert.is(drawn.length, Math.min(shards, each));
     assert.is(new Set(drawn).size, drawn.length);
     assert.ok(drawn.every((shard) => Number.isInteger(shard) && shard >= 0 && shard < shards));
-    assert.equal(drawn, assignedShards(BEACON, namedAccount('a'), shards, each));
+    assert.equal(drawn, assignedShards(BEACON, seat('a'), shards, each));
   }
 });
 
-test('beacon and account both change the draw, and shards come up evenly', () => {
-  const base = assignedShards(BEACON, namedAccount('a'), 1000, 20);
-  assert.not.equal(base, assignedShards(namedHash('other'), namedAccount('a'), 1000, 20));
-  assert.not.equal(base, assignedShards(BEACON, namedAccount('b'), 1000, 20));
+test('beacon, account and slot each change the draw, and shards come up evenly', () => {
+  const base = assignedShards(BEACON, seat('a'), 1000, 20);
+  assert.not.equal(base, assignedShards(namedHash('other'), seat('a'), 1000, 20));
+  assert.not.equal(base, assignedShards(BEACON, seat('b'), 1000, 20));
+  assert.not.equal(base, assignedShards(BEACON, seat('a', 1), 1000, 20));
   const counts = new Array(50).fill(0);
   for (let index = 0; index < 2000; index++) {
-    for (const shard of assignedShards(namedHash(`b${index}`), namedAccount('a'), 50, 5)) counts[shard] += 1;
+    for (const shard of assignedShards(namedHash(`b${index}`), seat('a'), 50, 5)) counts[shard] += 1;
   }
   // 200 expected each, standard deviation 13.4: six of them.
   assert.ok(
@@ -37,15 +40,15 @@ test('beacon and account both change the draw, and shards come up evenly', () =>
 });
 
 test('unassigned shards are exactly those that nobody has', () => {
-  const accounts = ['a', 'b', 'c'].map(namedAccount);
-  const free = unassignedShards(BEACON, accounts, 40, 6);
-  const taken = new Set(accounts.flatMap((account) => assignedShards(BEACON, account, 40, 6)));
+  const seats = ['a', 'b', 'c'].map((name) => seat(name));
+  const free = unassignedShards(BEACON, seats, 40, 6);
+  const taken = new Set(seats.flatMap((each) => assignedShards(BEACON, each, 40, 6)));
   assert.equal(
     free,
     Array.from({ length: 40 }, (_, shard) => shard).filter((shard) => !taken.has(shard)),
   );
   assert.equal(unassignedShards(BEACON, [], 3, 6), [0, 1, 2]);
-  assert.equal(unassignedShards(BEACON, accounts, 6, 6), []);
+  assert.equal(unassignedShards(BEACON, seats, 6, 6), []);
 });
 
 test('a validator scores half on held-out shards, half on shards nobody had; held-out only when all were given', () => {
@@ -66,7 +69,7 @@ test('a validator scores half on held-out shards, half on shards nobody had; hel
 
 test('known answers: the draw is part of the protocol', () => {
   // Computed by an independent program from the definition.
-  assert.equal(assignedShards(BEACON, namedAccount('a'), 1000, 4), [436, 389, 677, 34]);
+  assert.equal(assignedShards(BEACON, seat('a'), 1000, 4), [520, 949, 73, 42]);
   assert.equal(scoringDraw(BEACON, namedAccount('v'), { heldOutShards: 5, unassigned: [3, 9, 27], sequences: 2 }), [
     { source: 'heldOut', shard: 4, offsetSeed: 596498461 },
     { source: 'training', shard: 27, offsetSeed: 2080993373 },

@@ -45,14 +45,14 @@ function someOf(random: Random, units: bigint): bigint {
 const CHANGES: readonly ParameterChange[] = [
   { economics: { vestingMs: 0 } },
   { economics: { vestingMs: 3_600_000 } },
-  { economics: { baseFee: 0, feePerByte: 0 } },
+  { economics: { baseFee: 1, feePerByte: 0 } },
   { economics: { baseFee: 5000, feePerByte: 3 } },
   { economics: { feeBurnPpm: 500_000 }, staking: { slashBurnPpm: 0 } },
   { economics: { feeBurnPpm: 1_000_000 }, staking: { slashBurnPpm: 1_000_000 } },
   { economics: { existentialDeposit: 1 } },
   { economics: { minerSharePpm: 600_000, validatorSharePpm: 300_000, infrastructureSharePpm: 100_000 } },
-  { staking: { unbondingBlocks: 5, unbondingMs: 1 } },
-  { staking: { unbondingBlocks: 40, unbondingMs: 60_000 } },
+  { staking: { unbondingBlocks: 20, unbondingMs: 10_000 } },
+  { staking: { unbondingBlocks: 40, unbondingMs: 40_000 } },
 ];
 
 function moneyCall(random: Random, ledger: LedgerHarness, signer: AccountId, people: readonly AccountId[]): Call {

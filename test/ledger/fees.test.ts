@@ -158,12 +158,12 @@ test('an account never has more lots than the bound, even when the vesting time 
 test('more than two thirds of the power change a parameter at a height; fewer do not, nor votes for something else', () => {
   const ledger = new LedgerHarness({ powers: [10n, 10n, 10n, 10n] });
   const [v0, v1, v2, v3] = ledger.validators;
-  const change = voteParameters({ economics: { baseFee: 7 }, staking: { jailMs: 123 } }, 10);
+  const change = voteParameters({ economics: { baseFee: 7 }, staking: { jailMs: 1234 } }, 10);
   ledger.block([
     [v0, change],
     [v1, change],
     [v2, voteParameters({ economics: { baseFee: 8 } }, 10)],
-    [v3, voteParameters({ economics: { baseFee: 7 }, staking: { jailMs: 123 } }, 11)],
+    [v3, voteParameters({ economics: { baseFee: 7 }, staking: { jailMs: 1234 } }, 11)],
   ]);
   assert.not(ledger.allEvents.some(({ type }) => type === 'parametersScheduled'));
   // Changing one's mind replaces the vote.
@@ -174,7 +174,7 @@ test('more than two thirds of the power change a parameter at a height; fewer do
     ledger.block();
   }
   assert.is(ledger.state.parameters.economics.baseFee, 7);
-  assert.is(ledger.state.parameters.staking.jailMs, 123);
+  assert.is(ledger.state.parameters.staking.jailMs, 1234);
   assert.is(ledger.state.parameters.staking.minimumBond, testParameters().staking.minimumBond);
 });
 

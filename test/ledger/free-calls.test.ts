@@ -36,11 +36,11 @@ function refusedFreeCalls(state: LedgerState): [AccountId, number, Call][] {
   const { round } = state.round;
   const salt = new Uint8Array(32);
   return [
-    [stranger, 0, { tag: 'commitSubmission', value: { round, commitment: namedHash('x') } }],
+    [stranger, 0, { tag: 'commitSubmission', value: { round, slot: 0, commitment: namedHash('x') } }],
     [
       stranger,
       0,
-      { tag: 'revealSubmission', value: { round, cid: 'b'.repeat(50), sizeBytes: 1, salt, provider: 'p' } },
+      { tag: 'revealSubmission', value: { round, slot: 0, cid: 'b'.repeat(50), sizeBytes: 1, salt, provider: 'p' } },
     ],
     [stranger, 0, { tag: 'commitScores', value: { round, commitment: namedHash('x') } }],
     [stranger, 0, { tag: 'revealScores', value: { round, salt, heldOutLoss: 1n, scores: [] } }],
@@ -71,6 +71,7 @@ test('three blocks of refused duties: nothing of the flood gets in, and the stat
   const { state } = new LedgerHarness({ powers: [10n], miners: 1 });
   const scores = Array.from({ length: 40 }, () => ({
     miner,
+    slot: 0,
     verdict: { tag: 'scored' as const, value: 1n },
   }));
   const salt = new Uint8Array(32);

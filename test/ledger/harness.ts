@@ -11,9 +11,11 @@ import { type EquivocationEvidence, equivocationEvidence } from '../../node/chai
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash } from '../../node/chain/hash.ts';
 import type { Parameters } from '../../node/chain/parameters.ts';
+import { FIRST_SLOT } from '../../node/chain/seat.ts';
 import { sessionProofBytes } from '../../node/chain/session-signature.ts';
 import {
   type Call,
+  type Score,
   scoresCommitment,
   submissionCommitment,
   TRANSACTION_VERSION,
@@ -73,9 +75,17 @@ export function testParameters(
       revealDeadlineMs: 10_000,
       scoreDeadlineMs: 30_000,
       scoreRevealDeadlineMs: 10_000,
+      aggregateDeadlineMs: 30_000,
+      trainMinimumMs: 10_000,
+      revealMinimumMs: 2000,
       acceptanceFloorPpm: 250_000,
-      maxSubmissions: 64,
+      maxSeats: 64,
+      newcomerSeats: 4,
+      newcomerSeatsPpm: 100_000,
+      assignedShardsPpm: 500_000,
       idleRounds: 3,
+      newcomerTries: 3,
+      noShowRounds: 2,
       checkpointEveryRounds: 4,
       shardsPerMiner: 4,
       scoringSequences: 16,
@@ -234,13 +244,20 @@ export function buildFrom(
 export class LedgerHarness {
   readonly validators: readonly AccountId[];
   readonly miners: readonly AccountId[];
+  readonly genesis: Genesis;
   state: LedgerState;
   last: ExecutedBlock | undefined;
   readonly allEvents: LedgerEvent[] = [];
   #nowMs = BigInt(GENESIS_TIME_MS);
 
   constructor(
-    options: { validators?: number; powers?: readonly bigint[]; miners?: number; parameters?: Parameters } = {},
+    options: {
+      validators?: number;
+      powers?: readonly bigint[];
+      miners?: number;
+      parameters?: Parameters;
+      genesis?: Partial<Genesis>;
+    } = {},
   ) {
     const powers = options.powers ?? Array.from({ length: options.validators ?? 4 }, () => 10n);
     this.validators = powers.map((_, index) => namedAccount(`validator ${index}`));
@@ -249,7 +266,8 @@ export class LedgerHarness {
       this.validators.map((account, index) => ({ account, weight: powers[index] })),
       options.parameters,
     );
-    this.state = LedgerState.genesis(genesis);
+    this.genesis = { ...genesis, ...options.genesis };
+    this.state = LedgerState.genesis(this.genesis);
   }
 
   /**
@@ -281,7 +299,7 @@ export class LedgerHarness {
     return this.block([[signer, call]])[0].error;
   }
 
-  /** Registers the miners and waits until the first round waits for all of them. */
+  /** Registers the miners and waits until they are seated, if there are seats for all. */
   start(): void {
     this.block(this.miners.map((miner) => [miner, register()] as const));
     this.block([], 2500);
@@ -291,15 +309,20 @@ export class LedgerHarness {
     return this.state.round.round;
   }
 
-  commitCall(miner: AccountId, cid = this.cidOf(miner)): Call {
-    const { round, beacon, modelRoot } = this.state.round;
-    const nonce = taskNonce(beacon, miner);
-    const commitment = submissionCommitment({ cid, account: miner, nonce, modelRoot, salt: SALT });
-    return { tag: 'commitSubmission', value: { round, commitment } };
+  /** Accounts that are seated in the open round, ascending. */
+  get seated(): AccountId[] {
+    return this.state.round.seats.map(({ account }) => account);
   }
 
-  revealCall(miner: AccountId, cid = this.cidOf(miner)): Call {
-    return revealSubmission(this.round, { cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER });
+  commitCall(account: AccountId, cid = this.cidOf(account), slot = FIRST_SLOT): Call {
+    const { round, beacon, modelRoot } = this.state.round;
+    const seat = { account, slot };
+    const commitment = submissionCommitment({ cid, seat, nonce: taskNonce(beacon, seat), modelRoot, salt: SALT });
+    return { tag: 'commitSubmission', value: { round, slot, commitment } };
+  }
+
+  revealCall(miner: AccountId, cid = this.cidOf(miner), slot = FIRST_SLOT): Call {
+    return revealSubmission(this.round, slot, { cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER });
   }
 
   cidOf(miner: AccountId): string {
@@ -307,10 +330,10 @@ export class LedgerHarness {
   }
 
   /** Scores of one validator for all revealed submissions. */
-  scores(verdict: (miner: AccountId) => Verdict): { miner: AccountId; verdict: Verdict }[] {
+  scores(verdict: (miner: AccountId) => Verdict): Score[] {
     return this.state.round.submissions
       .filter(({ reveal }) => reveal !== undefined)
-      .map(({ account }) => ({ miner: account, verdict: verdict(account) }));
+      .map(({ account, slot }) => ({ miner: account, slot, verdict: verdict(account) }));
   }
 
   commitScoresCall(validator: AccountId, verdict: (miner: AccountId) => Verdict, loss = 5_000_000_000n): Call {
@@ -343,14 +366,20 @@ export class LedgerHarness {
     return equivocationEvidence(vote('one'), vote('other'), known ? set : [...set, session]);
   }
 
-  /** Plays a whole round with everyone taking part. */
-  playRound(verdict: (miner: AccountId) => Verdict = () => scored(10), blockMs = 100): void {
+  /** Plays a whole round, in which those of `present` work that have a seat. */
+  playRound(
+    verdict: (miner: AccountId) => Verdict = () => scored(10),
+    blockMs = 100,
+    present: readonly AccountId[] = this.miners,
+  ): void {
+    const working = present.filter((miner) => this.seated.includes(miner));
     this.block(
-      this.miners.map((miner) => [miner, this.commitCall(miner)] as const),
+      working.map((miner) => [miner, this.commitCall(miner)] as const),
       blockMs,
     );
+    if (this.state.round.phase === 'train') this.block([], this.state.parameters.rounds.trainDeadlineMs);
     this.block(
-      this.miners.map((miner) => [miner, this.revealCall(miner)] as const),
+      working.map((miner) => [miner, this.revealCall(miner)] as const),
       blockMs,
     );
     this.block(

@@ -57,12 +57,20 @@ function randomCall(random: Random, ledger: LedgerHarness, signer: AccountId, pe
     () => transferCall(random.pick(people), BigInt(random.below(2 ** 31)) ** BigInt(random.below(4))),
     () => transferCall(random.pick(people), ledger.state.account(signer).balance / BigInt(1 + random.below(3))),
     () => register('d'.repeat(random.below(70))),
-    () => ({ tag: 'commitSubmission', value: { round: random.below(4), commitment: namedHash(`${random.below(9)}`) } }),
+    () => ({
+      tag: 'commitSubmission',
+      value: { round: random.below(4), slot: random.below(2), commitment: namedHash(`${random.below(9)}`) },
+    }),
     () => ledger.revealCall(signer, namedCid(`${random.below(9)}`)),
     () => ({ tag: 'commitScores', value: { round, commitment: namedHash('x') } }),
     () => ({
       tag: 'revealScores',
-      value: { round, salt: SALT, heldOutLoss: -1n, scores: people.map((miner) => ({ miner, verdict: verdict() })) },
+      value: {
+        round,
+        salt: SALT,
+        heldOutLoss: -1n,
+        scores: people.map((miner) => ({ miner, slot: 0, verdict: verdict() })),
+      },
     }),
     () => ({
       tag: 'attestModel',
@@ -295,7 +303,7 @@ test('60,000 arbitrary byte strings as transactions: a decoded transaction or a 
         round: 1,
         salt: SALT,
         heldOutLoss: 1n,
-        scores: ledger.miners.map((miner) => ({ miner, verdict: scored(1) })),
+        scores: ledger.miners.map((miner) => ({ miner, slot: 0, verdict: scored(1) })),
       },
     } as const,
     { tag: 'attestModel', value: { round: 1, modelRoot: namedHash('x') as Hash, checkpoint: namedCid('c') } } as const,

@@ -1,7 +1,8 @@
 /** Deadlines, and rounds in which somebody is missing. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LedgerHarness, namedHash, register, scored, testParameters } from './harness.ts';
+import type { AccountId } from '../../node/chain/account.ts';
+import { LedgerHarness, namedAccount, namedHash, register, scored, testParameters } from './harness.ts';
 
 const good = () => scored(10);
 
@@ -33,15 +34,15 @@ test('miners that register within the window after the first begin together', ()
   const ledger = new LedgerHarness();
   const [first, second, third] = ledger.miners;
   ledger.block([[first, register()]]);
-  assert.equal(ledger.state.round.expected, []);
+  assert.equal(ledger.seated, []);
   ledger.block([[second, register()]], 1900);
-  assert.equal(ledger.state.round.expected, []);
+  assert.equal(ledger.seated, []);
   // The window (two empty blocks, 2000 ms) is over with this block; who registers in it is a block too late, because its
   // proposer knows the beacon already.
   ledger.block([[third, register()]], 100);
-  assert.equal(ledger.state.round.expected, [first, second].sort());
+  assert.equal(ledger.seated, [first, second].sort());
   assert.is(ledger.state.round.beacon, namedHash(`beacon ${ledger.state.height}`));
-  assert.is(ledger.try(third, ledger.commitCall(third)), 'ERR_REGISTERED_TOO_LATE');
+  assert.is(ledger.try(third, ledger.commitCall(third)), 'ERR_NOT_SEATED');
   commitAll(ledger, [first, second]);
   assert.is(ledger.state.round.phase, 'reveal');
 });
@@ -62,83 +63,194 @@ test('nobody commits: the phase opens again with a fresh beacon, same round, sam
   assert.is(ledger.state.round.phase, 'reveal');
 });
 
-test('a missing miner holds up a round until the deadline only, and is not waited for after some rounds', () => {
+/** Plays on from the reveal. */
+function finish(ledger: LedgerHarness, miners: readonly AccountId[]): void {
+  ledger.block(miners.map((miner) => [miner, ledger.revealCall(miner)] as const));
+  commitScores(ledger);
+  revealScores(ledger);
+  if (ledger.state.round.phase === 'aggregate') attestAll(ledger);
+}
+
+test('a miner that is gone is waited for in at most idleRounds rounds, further and further apart', () => {
   const ledger = new LedgerHarness({ parameters: testParameters({ rounds: { idleRounds: 2 } }) });
   ledger.start();
   const [first, second, gone] = ledger.miners;
   const present = [first, second];
-  const finish = () => {
-    revealAll(ledger, present);
-    commitScores(ledger);
-    revealScores(ledger);
-    attestAll(ledger);
-  };
-  const rounds: boolean[] = [];
-  for (let round = 1; round <= 5; round++) {
+  ledger.playRound();
+  const seated: boolean[] = [];
+  for (let round = 2; round <= 12; round++) {
     assert.is(ledger.round, round);
-    rounds.push(ledger.state.round.expected.includes(gone));
+    const isWaitedFor = ledger.state.round.seats.some(({ account, proven }) => account === gone && proven);
+    seated.push(ledger.seated.includes(gone));
     commitAll(ledger, present);
-    if (ledger.state.round.phase === 'train') {
-      ledger.block([], 59_000);
-      assert.is(ledger.state.round.phase, 'train');
-      ledger.block([], 1000);
-    }
-    assert.is(ledger.state.round.phase, 'reveal');
-    finish();
+    assert.is(ledger.state.round.phase === 'reveal', !seated.at(-1));
+    // Longer than the minimum time, shorter than the deadline.
+    if (ledger.state.round.phase === 'train') ledger.block([], 11_000);
+    assert.is(ledger.state.round.phase, isWaitedFor ? 'train' : 'reveal');
+    if (isWaitedFor) ledger.block([], 60_000);
+    finish(ledger, present);
   }
-  // Registered in round 1: waited for in rounds 1 to 3, no longer from round 4 on.
-  assert.equal(rounds, [true, true, true, false, false]);
-  // It may still commit, and is waited for again afterwards.
-  assert.is(ledger.try(gone, ledger.commitCall(gone)), undefined);
-  commitAll(ledger, present);
+  // Out of turn for two openings, then for four; then it is a newcomer, whom nobody waits for longer than the minimum.
+  assert.equal(seated, [true, false, false, true, false, false, false, false, true, false, false]);
+  assert.is(ledger.state.standing(gone)?.proven, false);
+});
+
+test('a newcomer whose seats come to nothing has to register again, and is forgotten', () => {
+  const ledger = new LedgerHarness({ parameters: testParameters({ rounds: { newcomerTries: 2, noShowRounds: 1 } }) });
+  ledger.start();
+  ledger.playRound();
+  const idle = namedAccount('idle');
+  ledger.block([[idle, register()]]);
+  let seats = 0;
+  for (let round = 2; round <= 8; round++) {
+    if (ledger.seated.includes(idle)) seats += 1;
+    ledger.playRound();
+  }
+  assert.is(seats, 2);
+  assert.is(ledger.state.standing(idle), undefined);
+  assert.is(ledger.state.miner(idle), undefined);
+  assert.equal(
+    ledger.allEvents.filter((event) => event.type === 'minerStruckOff'),
+    [{ type: 'minerStruckOff', account: idle }],
+  );
+  assert.is(ledger.try(idle, register('new device')), undefined);
+  assert.is(ledger.state.miner(idle)?.device, 'new device');
+  ledger.playRound();
+  assert.ok(ledger.seated.includes(idle));
+});
+
+test('accepted work is remembered when its account has to register again', () => {
+  const ledger = new LedgerHarness({
+    parameters: testParameters({ rounds: { newcomerTries: 1, idleRounds: 1, noShowRounds: 1 } }),
+  });
+  ledger.start();
+  const [gone, ...present] = ledger.miners;
+  ledger.playRound();
+  while (ledger.state.standing(gone) !== undefined) ledger.playRound(undefined, 100, present);
+  assert.is(ledger.state.miner(gone)?.accepted, 1);
+  ledger.block([[gone, register()]]);
+  assert.is(ledger.state.miner(gone)?.accepted, 1);
+});
+
+test('a newcomer has the minimum time: those who are proven do not close the phase on it before', () => {
+  const ledger = new LedgerHarness();
+  ledger.start();
+  ledger.playRound();
+  const slow = namedAccount('slow');
+  ledger.block([[slow, register()]]);
+  ledger.playRound();
+  commitAll(ledger);
+  ledger.block([], 9000);
+  assert.is(ledger.state.round.phase, 'train');
+  assert.is(ledger.try(slow, ledger.commitCall(slow)), undefined);
+  assert.is(ledger.state.round.phase, 'reveal', 'nobody is missing');
+  finish(ledger, [...ledger.miners, slow]);
+  assert.is(ledger.state.standing(slow)?.proven, true);
+});
+
+test('a newcomer that is a little slower than the others is in time: an eighth of what they needed', () => {
+  const ledger = new LedgerHarness();
+  ledger.start();
+  ledger.playRound();
+  const slow = namedAccount('slow');
+  ledger.block([[slow, register()]]);
+  ledger.playRound();
+  ledger.block([], 39_900);
+  commitAll(ledger);
+  ledger.block([], 4999);
+  assert.is(ledger.state.round.phase, 'train');
+  ledger.block([], 1);
   assert.is(ledger.state.round.phase, 'reveal');
-  revealAll(ledger, ledger.miners);
-  commitScores(ledger);
-  revealScores(ledger);
-  attestAll(ledger);
-  assert.equal(ledger.state.round.expected, ledger.miners);
 });
 
-test('an idle miner comes back by registering again', () => {
-  const ledger = new LedgerHarness({ parameters: testParameters({ rounds: { idleRounds: 1 } }) });
+test('while nobody is proven, all seats are waited for until the deadline', () => {
+  const ledger = new LedgerHarness();
   ledger.start();
-  const [first, second, gone] = ledger.miners;
-  for (let round = 1; round <= 2; round++) {
-    commitAll(ledger, [first, second]);
-    ledger.block([], 60_000);
-    revealAll(ledger, [first, second]);
-    commitScores(ledger);
-    revealScores(ledger);
-    attestAll(ledger);
-  }
-  assert.not(ledger.state.round.expected.includes(gone));
-  assert.is(ledger.try(gone, register('new device')), undefined);
-  assert.is(ledger.state.miner(gone)?.device, 'new device');
-  commitAll(ledger, [first, second]);
-  revealAll(ledger, [first, second]);
-  commitScores(ledger);
-  revealScores(ledger);
-  attestAll(ledger);
-  assert.ok(ledger.state.round.expected.includes(gone));
+  commitAll(ledger, ledger.miners.slice(0, 2));
+  ledger.block([], 59_000);
+  assert.is(ledger.state.round.phase, 'train');
+  ledger.block([], 1000);
+  assert.is(ledger.state.round.phase, 'reveal');
+  revealAll(ledger, ledger.miners.slice(0, 1));
+  ledger.block([], 9000);
+  assert.is(ledger.state.round.phase, 'reveal');
+  ledger.block([], 1000);
+  assert.is(ledger.state.round.phase, 'score');
 });
 
-test('shards of a miner that commits without being waited for are not scored on either', () => {
-  const ledger = new LedgerHarness({ parameters: testParameters({ rounds: { idleRounds: 1 } }) });
+test('what befalls all who are proven costs none of them its seats: strangers do not take over', () => {
+  const ledger = new LedgerHarness();
   ledger.start();
-  const [first, second, idle] = ledger.miners;
-  for (let round = 1; round <= 2; round++) {
-    commitAll(ledger, [first, second]);
+  ledger.playRound();
+  const strangers = Array.from({ length: 30 }, (_, index) => namedAccount(`stranger ${index}`));
+  ledger.block(strangers.map((account) => [account, register()] as const));
+  const isHeld = () => {
+    const proven = ledger.state.round.seats.filter((seat) => seat.proven).map(({ account }) => account);
+    assert.equal(proven, ledger.miners);
+    assert.ok(ledger.seated.length <= ledger.miners.length + 4);
+  };
+  // An outage: nobody commits, many times over.
+  for (let opening = 2; opening <= 10; opening++) {
     ledger.block([], 60_000);
-    revealAll(ledger, [first, second]);
+    assert.is(ledger.state.round.attempt, opening);
+    isHeld();
+  }
+  // Commits that nobody reveals, and work that brings no gain to anyone.
+  for (let round = 2; round <= 6; round++) {
+    assert.is(ledger.round, round);
+    commitAll(ledger);
+    ledger.block([], 11_000);
+    ledger.block([], 11_000);
+    isHeld();
+  }
+  for (let round = 7; round <= 11; round++) {
+    assert.is(ledger.round, round);
+    ledger.playRound(() => scored(-1));
+    isHeld();
+  }
+  // Where one of them does better, it counts.
+  const [gone, ...present] = ledger.miners;
+  for (let round = 12; ledger.state.standing(gone)?.proven; round++) {
+    assert.ok(round < 40);
+    ledger.playRound(undefined, 100, present);
+  }
+});
+
+test('weights that were not agreed on: an event, a result that says so, pay as ever, no update to replay', () => {
+  const ledger = new LedgerHarness({ parameters: testParameters({ rounds: { checkpointEveryRounds: 2 } }) });
+  ledger.start();
+  const fail = () => {
+    commitAll(ledger);
+    revealAll(ledger);
     commitScores(ledger);
     revealScores(ledger);
-    attestAll(ledger);
-  }
-  const before = ledger.state.unassignedShards;
-  ledger.block([[idle, ledger.commitCall(idle)]]);
-  const after = ledger.state.unassignedShards;
-  assert.ok(after.length < before.length);
-  assert.ok(after.every((shard) => before.includes(shard)));
+    ledger.block(ledger.validators.slice(0, 2).map((v) => [v, ledger.attestCall()] as const));
+    ledger.block([], 30_000);
+  };
+  fail();
+  assert.is(ledger.round, 2);
+  const failed = ledger.state.roundResult(1)!;
+  assert.is(failed.aggregation, 'failed');
+  assert.is(failed.modelRootAfter, failed.modelRootBefore);
+  assert.ok(failed.submissions.every(({ accepted }) => accepted));
+  assert.ok(ledger.allEvents.some(({ type }) => type === 'aggregationFailed'));
+  assert.equal(ledger.state.weightUpdates, []);
+  assert.equal(ledger.state.round.attestations, []);
+  assert.is(ledger.state.epoch.miners.length, ledger.miners.length);
+  assert.ok(ledger.state.round.seats.every(({ proven }) => proven));
+  ledger.playRound();
+  assert.is(ledger.state.checkpoint.round, 2);
+  // However long it goes on, the state does not grow.
+  for (let round = 3; round < 20; round++) fail();
+  const keys = [...ledger.state.tree.entries()].map(([key]) => key);
+  assert.is(keys.filter((key) => key.startsWith('result/')).length, 4);
+  assert.ok(ledger.state.round.checkpointDue);
+  ledger.playRound();
+  assert.is(ledger.state.checkpoint.round, 20);
+  assert.equal(
+    ledger.state.weightUpdates.map(({ round }) => round),
+    [20],
+  );
 });
 
 test('unrevealed is not submitted; nobody revealed ends the round with the weights as they were', () => {
@@ -273,7 +385,7 @@ test('attestations for different weights do not add up', () => {
     [v2, ledger.attestCall(namedHash('y'))],
     [v3, ledger.attestCall(namedHash('y'))],
   ]);
-  ledger.block([], 1_000_000);
+  ledger.block([], 29_000);
   assert.is(ledger.state.round.phase, 'aggregate');
   ledger.block([[v2, ledger.attestCall(namedHash('x'))]]);
   assert.is(ledger.round, 2);
@@ -290,7 +402,7 @@ test('leftovers of a round do not reach the next', () => {
   assert.equal(state.round.scorers, []);
   for (const validator of ledger.validators) assert.is(state.scoreSheet(validator), undefined);
   const keys = [...state.tree.entries()].map(([key]) => key).filter((key) => key.startsWith('round'));
-  assert.equal(keys.sort(), ['round', 'round/expected']);
+  assert.equal(keys.sort(), ['round', 'round/seats']);
 });
 
 test('phase events come in order, each once', () => {

@@ -6,9 +6,9 @@ import { LedgerHarness, namedHash, scored, testParameters } from './harness.ts';
 test('three miners and four validators: a round from training to new weights, an epoch that pays', () => {
   const ledger = new LedgerHarness();
   assert.is(ledger.state.round.round, 1);
-  assert.equal(ledger.state.round.expected, []);
+  assert.equal(ledger.seated, []);
   ledger.start();
-  assert.equal(ledger.state.round.expected, ledger.miners);
+  assert.equal(ledger.seated, ledger.miners);
   assert.is(ledger.state.round.attempt, 2);
 
   for (const receipt of ledger.block(ledger.miners.map((m) => [m, ledger.commitCall(m)] as const))) {
@@ -44,7 +44,8 @@ test('three miners and four validators: a round from training to new weights, an
   assert.is(state.round.phase, 'train');
   assert.is(state.modelRoot, namedHash('weights 1'));
   assert.is(state.roundResult(1)!.modelRootAfter, namedHash('weights 1'));
-  assert.equal(state.round.expected, ledger.miners);
+  assert.equal(ledger.seated, ledger.miners);
+  assert.ok(state.round.seats.every(({ proven }) => proven));
 
   const epoch = state.settledEpoch(1)!;
   assert.is(epoch.minted, targetIssuance(state.timeMs - state.chain.genesisTimeMs));
@@ -66,11 +67,11 @@ test('many rounds: checkpoints when due, old results forgotten, all that a joine
     const { state } = ledger;
     assert.is(state.checkpoint.round, Math.floor(round / 4) * 4, `checkpoint after round ${round}`);
     assert.equal(
-      state.roundsSinceCheckpoint.map((result) => result.round),
+      state.weightUpdates.map((result) => result.round).filter((kept) => kept > state.checkpoint.round),
       Array.from({ length: round - state.checkpoint.round }, (_, index) => state.checkpoint.round + 1 + index),
     );
     let root = state.checkpoint.modelRoot;
-    for (const result of state.roundsSinceCheckpoint) {
+    for (const result of state.weightUpdates.filter((update) => update.round > state.checkpoint.round)) {
       assert.is(result.modelRootBefore, root);
       root = result.modelRootAfter!;
     }

@@ -12,11 +12,12 @@ const score = (value: bigint): Verdict => ({ tag: 'scored', value });
 
 function submission(
   name: string,
-  options: { cid?: string; order?: number; revealed?: boolean } = {},
+  options: { cid?: string; order?: number; revealed?: boolean; slot?: number } = {},
 ): SubmissionRecord {
   const cid = options.cid ?? namedCid(name);
   const reveal = options.revealed === false ? undefined : { cid, sizeBytes: 10, provider: PROVIDER };
-  return { account: namedAccount(name), commitment: namedHash(name), order: options.order ?? 0, reveal };
+  const seat = { account: namedAccount(name), slot: options.slot ?? 0 };
+  return { ...seat, commitment: namedHash(name), order: options.order ?? 0, reveal };
 }
 
 function sheet(name: string, power: bigint, verdicts: Verdict[]): RevealedScores {
@@ -154,6 +155,30 @@ test('of two equal blobs the later commit is the copy', () => {
   assert.equal(
     results.map(({ reason }) => reason),
     ['duplicate', 'accepted', 'accepted'],
+  );
+});
+
+test('what did not score is no original, however early it was committed; two slots of one account copy each other', () => {
+  const cid = namedCid('same');
+  const submissions = [submission('thief', { cid, order: 0 }), submission('author', { cid, order: 1 })];
+  for (const [verdict, reason] of [
+    [MALFORMED, 'malformed'],
+    [UNAVAILABLE, 'unavailable'],
+  ] as const) {
+    const results = settleSubmissions(submissions, [sheet('v', 1n, [verdict, score(10n)])], 250_000);
+    assert.equal(
+      results.map((result) => result.reason),
+      [reason, 'accepted'],
+    );
+  }
+  const slots = [submission('a', { cid, order: 1 }), submission('a', { cid, order: 0, slot: 1 })];
+  const results = settleSubmissions(slots, [sheet('v', 1n, [score(10n), score(10n)])], 250_000);
+  assert.equal(
+    results.map((result) => [result.slot, result.reason]),
+    [
+      [0, 'duplicate'],
+      [1, 'accepted'],
+    ],
   );
 });
 

@@ -72,7 +72,10 @@ function encoded(name: string, nonce: number, override: Partial<TransactionBody>
   return encodeTransaction({ body, signature: new Uint8Array(64).fill(signatureByte) });
 }
 
-const commit = (round: number): Call => ({ tag: 'commitSubmission', value: { round, commitment: namedHash('c') } });
+const commit = (round: number): Call => ({
+  tag: 'commitSubmission',
+  value: { round, slot: 0, commitment: namedHash('c') },
+});
 const scores = (round: number): Call => ({ tag: 'commitScores', value: { round, commitment: namedHash('c') } });
 
 async function refusal(action: () => Promise<unknown>): Promise<TransactionRefusedError> {

@@ -10,7 +10,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
-import { handshakePrologue, protocolId } from '../../node/network/names.ts';
+import { dhtProtocolId, handshakePrologue, protocolId } from '../../node/network/names.ts';
 import { NETWORK, seedOf } from './local-peers.ts';
 
 /** The part of a bare node that the attacks use. */
@@ -117,4 +117,59 @@ function silentSocket(port: number): Promise<Socket> {
     const socket = connect(port, '127.0.0.1', () => resolve(socket));
     socket.on('error', () => {}).resume();
   });
+}
+
+/** Types of DHT messages, as they stand on the wire. */
+export const DHT = { putValue: 0, getValue: 1, addProvider: 2, getProviders: 3, findNode: 4, ping: 5 } as const;
+
+/** A DHT message with its length before it: type, key, and a record where a value is put. */
+export function dhtMessage(type: number, key: Uint8Array, record?: Uint8Array): Uint8Array {
+  const field = (number: number, bytes: Uint8Array) => [(number << 3) | 2, ...lengthOf(bytes.length), ...bytes];
+  const body = [8, type, ...field(2, key), ...(record === undefined ? [] : field(3, record))];
+  return Uint8Array.from([...lengthOf(body.length), ...body]);
+}
+
+function lengthOf(length: number): number[] {
+  return length < 128 ? [length] : [(length & 127) | 128, length >> 7];
+}
+
+/** Sends bytes on one DHT stream; resolves to what came back when the other side ends it, or after `ms`. */
+export async function dhtStream(raw: RawPeer, address: string, bytes: Uint8Array, ms: number): Promise<Uint8Array> {
+  const stream = await raw.dialProtocol(multiaddr(address), dhtProtocolId(NETWORK));
+  const got: Uint8Array[] = [];
+  stream.addEventListener('message', (event) => got.push(event.data.subarray()));
+  const ended = new Promise<void>((resolve) => stream.addEventListener('close', () => resolve(), { once: true }));
+  for (let at = 0; at < bytes.length; at += 16_384) stream.send(bytes.subarray(at, at + 16_384));
+  await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, ms))]);
+  stream.abort(new Error('done'));
+  return Buffer.concat(got);
+}
+
+/** yamux below any protocol: its class has these methods, its type does not. */
+interface RawMuxer {
+  handlePingResponse: (id: number) => void;
+  sendPing(id: number): void;
+  sendFrame(header: { type: number; flag: number; streamID: number; length: number }): void;
+}
+
+function muxerOf(connection: Connection): RawMuxer {
+  return (connection as unknown as { muxer: RawMuxer }).muxer;
+}
+
+/** Pings of the multiplexer, all at once. */
+export function pingFlood(connection: Connection, count: number): void {
+  // Else the answers to pings that it does not know of end it on this side.
+  muxerOf(connection).handlePingResponse = () => {};
+  for (let id = 0; id < count && connection.status === 'open'; id++) muxerOf(connection).sendPing(id + 1_000);
+}
+
+/** Streams that are opened and reset in the same breath. */
+export async function rapidResets(connection: Connection, count: number): Promise<void> {
+  const [windowUpdate, syn, rst] = [1, 1, 8];
+  for (let index = 0; index < count && connection.status === 'open'; index++) {
+    const streamID = 100_001 + 2 * index;
+    muxerOf(connection).sendFrame({ type: windowUpdate, flag: syn, streamID, length: 0 });
+    muxerOf(connection).sendFrame({ type: windowUpdate, flag: rst, streamID, length: 0 });
+    if (index % 100 === 99) await new Promise((resolve) => setImmediate(resolve));
+  }
 }

@@ -1,9 +1,11 @@
 import { peerIdFromString } from '@libp2p/peer-id';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { BoundedDatastore, DATASTORE_BOUNDS } from '../../node/network/bounded-datastore.ts';
+import type { AddressGroup } from '../../node/network/address-group.ts';
+import { BoundedDatastore, DATASTORE_BOUNDS, type DatastoreOwner } from '../../node/network/bounded-datastore.ts';
 import { BoundedMap } from '../../node/network/bounded-map.ts';
 import { deadline, pause, raceAbort } from '../../node/network/deadline.ts';
+import { PROVIDER_BOUNDS } from '../../node/network/provider-records.ts';
 import { TokenBuckets } from '../../node/network/token-bucket.ts';
 import { DROPPED, WorkQueue } from '../../node/network/work-queue.ts';
 
@@ -109,7 +111,17 @@ test('deadlines tell who ended them', async () => {
 const key = (text: string) => ({ toString: () => text }) as never;
 const providerKey = (content: string, peer: string) => key(`/dht/provider/${content}/${peer}`);
 const value = new Uint8Array(1);
-const { maxPeers, maxProvidersPerContent, maxProviderRecordsPerPeer } = DATASTORE_BOUNDS;
+const { maxPeers } = DATASTORE_BOUNDS;
+
+/** Knows peers by the first letter of their names: v is known, others are strangers; behind a dash stands the address. */
+function owner(self = 'self', ownDropped: (name: string) => void = assert.unreachable): DatastoreOwner {
+  return {
+    isOwn: (name) => name.endsWith(`/${self}`),
+    ownDropped,
+    origin: (peer) => ({ known: peer.startsWith('v'), address: peer.split('-')[1] as AddressGroup | undefined }),
+    describePeer: (name) => ({ peer: name, keep: name.startsWith('v') }),
+  };
+}
 
 async function keys(store: BoundedDatastore, prefix: string): Promise<string[]> {
   const found: string[] = [];
@@ -118,7 +130,7 @@ async function keys(store: BoundedDatastore, prefix: string): Promise<string[]> 
 }
 
 test('the datastore bounds peers, and keeps what is written again', () => {
-  const store = new BoundedDatastore((name) => name === '/peers/self', assert.unreachable);
+  const store = new BoundedDatastore(owner());
   store.put(key('/peers/self'), value);
   store.put(key('/peers/first'), value);
   for (let index = 0; index < maxPeers - 1; index++) store.put(key(`/peers/${index}`), value);
@@ -135,20 +147,82 @@ test('the datastore bounds peers, and keeps what is written again', () => {
   }
 });
 
-test('the datastore bounds provider records by content and by peer, and never drops own ones', async () => {
-  const self = peerIdFromString('12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5').toString();
-  const store = new BoundedDatastore((name) => name.endsWith(`/${self}`), assert.unreachable);
-  store.put(providerKey('popular', self), value);
-  for (let index = 0; index < maxProvidersPerContent + 50; index++)
-    store.put(providerKey('popular', `p${index}`), value);
-  const popular = await keys(store, '/dht/provider/popular');
-  assert.is(popular.length, maxProvidersPerContent + 1);
-  assert.ok(popular.includes(`/dht/provider/popular/${self}`));
-  for (let index = 0; index < maxProviderRecordsPerPeer + 50; index++)
-    store.put(providerKey(`c${index}`, 'greedy'), value);
+test('what peers are known for goes with their addresses, and those of known peers stay', () => {
+  const store = new BoundedDatastore(owner());
+  store.put(key('/peers/validator'), value);
+  store.put(key('/peers/stranger'), value);
+  store.put(providerKey('content', 'stranger'), value);
+  for (let index = 0; index < maxPeers; index++) store.put(key(`/peers/${index}`), value);
+  assert.ok(store.has(key('/peers/validator')));
+  assert.not.ok(store.has(key('/peers/stranger')));
+  assert.not.ok(store.has(providerKey('content', 'stranger')), 'else a lookup of this content would fail');
+});
+
+test('a walk over all provider records lets others have their turns', async () => {
+  const store = new BoundedDatastore(owner());
+  for (let index = 0; index < 5_000; index++) store.put(providerKey(`c${index}`, `p${index % 50}`), value);
+  let turns = 0;
+  const ticking = setInterval(() => {
+    turns += 1;
+  }, 0);
+  await keys(store, '/dht/provider');
+  clearInterval(ticking);
+  assert.ok(turns > 0, `${turns} turns`);
+});
+
+const { perContent, perContentAndAddress, perPeer, strangers: maxStrangers } = PROVIDER_BOUNDS;
+
+test("an author's only record survives any number of identities that announce its content after it", async () => {
+  const store = new BoundedDatastore(owner());
+  store.put(providerKey('submission', 'author'), value);
+  for (let index = 0; index < 10_000; index++) store.put(providerKey('submission', `s${index}`), value);
+  const records = await keys(store, '/dht/provider/submission');
+  assert.is(records.length, perContent);
+  assert.ok(records.includes('/dht/provider/submission/author'));
+  assert.ok(records.includes('/dht/provider/submission/s9999'), 'half of them are the latest');
+});
+
+test('records of known peers go before those of any number of strangers, whoever came first', async () => {
+  const store = new BoundedDatastore(owner());
+  for (let index = 0; index < 500; index++) store.put(providerKey('submission', `s${index}`), value);
+  store.put(providerKey('submission', 'validator'), value);
+  for (let index = 500; index < 1_000; index++) store.put(providerKey('submission', `s${index}`), value);
+  const records = await keys(store, '/dht/provider/submission');
+  assert.is(records.length, perContent);
+  assert.ok(records.includes('/dht/provider/submission/validator'));
+});
+
+test('strangers of one address have a few records of a content, and lose none that they have', async () => {
+  const store = new BoundedDatastore(owner());
+  for (let index = 0; index < 500; index++) store.put(providerKey('submission', `s${index}-1.1.1.1`), value);
+  store.put(providerKey('submission', 'author-2.2.2.2'), value);
+  for (let index = 500; index < 900; index++) store.put(providerKey('submission', `s${index}-1.1.1.1`), value);
+  const records = await keys(store, '/dht/provider/submission');
+  assert.is(records.length, perContentAndAddress + 1);
+  assert.ok(records.includes('/dht/provider/submission/s0-1.1.1.1'));
+  assert.ok(records.includes('/dht/provider/submission/author-2.2.2.2'));
+});
+
+test('spam of contents pushes out its own sender first', async () => {
+  const store = new BoundedDatastore(owner());
+  for (let index = 0; index < 100; index++) store.put(providerKey(`honest ${index}`, `h${index}`), value);
+  store.put(providerKey('theirs', 'validator'), value);
+  for (let index = 0; index < 80_000; index++) store.put(providerKey(`c${index}`, `greedy${index % 15}`), value);
   const all = await keys(store, '/dht/provider');
-  assert.is(all.filter((name) => name.endsWith('/greedy')).length, maxProviderRecordsPerPeer);
-  assert.is((await keys(store, '/dht/provider/popular')).length, maxProvidersPerContent + 1, 'others keep theirs');
+  assert.is(all.length, maxStrangers + 1);
+  assert.ok(all.filter((name) => name.endsWith('/greedy7')).length <= perPeer);
+  assert.is(all.filter((name) => name.includes('honest')).length, 100);
+  assert.ok(all.includes('/dht/provider/theirs/validator'));
+});
+
+test('own provider records are not pushed out by others, and gone once they are deleted', async () => {
+  const self = peerIdFromString('12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5').toString();
+  const store = new BoundedDatastore(owner(self));
+  store.put(providerKey('popular', self), value);
+  for (let index = 0; index < perContent + 50; index++) store.put(providerKey('popular', `p${index}`), value);
+  const popular = await keys(store, '/dht/provider/popular');
+  assert.is(popular.length, perContent + 1);
+  assert.ok(popular.includes(`/dht/provider/popular/${self}`));
   store.delete(providerKey('popular', self));
   assert.not.ok((await keys(store, '/dht/provider/popular')).includes(`/dht/provider/popular/${self}`));
   assert.equal(await keys(store, '/dht/provider/unknown'), []);
@@ -156,10 +230,7 @@ test('the datastore bounds provider records by content and by peer, and never dr
 
 test('own provider records have a bound too: the oldest goes, and it is told', async () => {
   const dropped: string[] = [];
-  const store = new BoundedDatastore(
-    (name) => name.endsWith('/self'),
-    (name) => dropped.push(name),
-  );
+  const store = new BoundedDatastore(owner('self', (name) => dropped.push(name)));
   const own = (i: number) => key(`/dht/provider/content-${i}/self`);
   const count = DATASTORE_BOUNDS.maxOwnProviderRecords;
   for (let i = 0; i < count; i++) store.put(own(i), new Uint8Array(8));

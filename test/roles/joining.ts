@@ -28,7 +28,7 @@ export interface JoinOrder {
 /** A ledger on which the round after the checkpoint's is open. */
 export function ledgerAfter(checkpoint: LedgerCheckpoint): ModelReplicaComponents['ledger'] {
   const round = { round: checkpoint.round + 1, phase: 'train', modelRoot: checkpoint.modelRoot };
-  const state = { checkpoint, round, roundsSinceCheckpoint: [], roundResult: () => undefined };
+  const state = { checkpoint, round, weightUpdates: [], roundResult: () => undefined };
   return { state, onBlock: () => () => {} } as unknown as ModelReplicaComponents['ledger'];
 }
 
@@ -38,6 +38,7 @@ export async function startReplica(
   name: string,
   { preset, checkpoint, bootstrap, memoryBytes }: Omit<JoinOrder, 'memoryBytes'> & { readonly memoryBytes?: number },
   folder: string,
+  chain: Partial<Pick<ModelReplicaComponents, 'genesis' | 'ledger'>> = {},
 ): Promise<{
   replica: ModelReplica;
   blobs: BlobExchange;
@@ -69,6 +70,7 @@ export async function startReplica(
     {
       genesis: {} as ModelReplicaComponents['genesis'],
       ledger: ledgerAfter(checkpoint),
+      ...chain,
       blobs,
       roundBlobs: {
         expect: () => {},

@@ -7,14 +7,15 @@ import type { AccountId } from '../../node/chain/account.ts';
 import { SILENT_LOG } from '../../node/network/log.ts';
 import { Miner, type MinerComponents } from '../../roles/miner/miner.ts';
 
-test('a miner that nobody waits for any more registers again', async () => {
+test('a miner that has missed too many seats registers again, once its weights are there', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'alice-miner-'));
   const account = 'ab'.repeat(32) as AccountId;
   const listeners = new Set<() => void>();
-  let active = true;
+  let enlisted = true;
   const block = () => {
     for (const listener of [...listeners]) listener();
   };
+  const waiting = Promise.withResolvers<void>();
   const calls: string[] = [];
   const registered = Promise.withResolvers<void>();
   const miner = new Miner({ dir, device: 'test', context: 8, adversary: 'none' }, {
@@ -23,28 +24,38 @@ test('a miner that nobody waits for any more registers again', async () => {
     ledger: {
       get state() {
         return {
-          get: () => (active ? [account] : []),
-          round: { round: 4, phase: 'score', expected: [], submissions: [], beacon: 'cd'.repeat(32) },
+          get: () => (enlisted ? { proven: false, misses: 0, place: undefined } : undefined),
+          aheadInLine: () => 5,
+          round: { round: 4, phase: 'score', seats: [], submissions: [], beacon: 'cd'.repeat(32) },
         };
       },
       onBlock(listener: () => void) {
         listeners.add(listener);
+        waiting.resolve();
         return () => listeners.delete(listener);
+      },
+    },
+    replica: {
+      catchUp: async () => {
+        calls.push('catchUp');
       },
     },
     send: async ({ tag }: { tag: string }) => {
       calls.push(tag);
-      active = true;
+      enlisted = true;
       registered.resolve();
     },
   } as unknown as MinerComponents);
   try {
     miner.start();
-    // It missed its round; the next one opens without it.
-    active = false;
+    await waiting.promise;
+    // What it shows follows its first look at the ledger.
+    await Promise.resolve();
+    assert.match(miner.activity.activity, /waiting for a seat \(at most 5 before it\)/);
+    enlisted = false;
     block();
     await registered.promise;
-    assert.equal(calls, ['registerMiner']);
+    assert.equal(calls, ['catchUp', 'registerMiner']);
   } finally {
     await miner.stop();
     await rm(dir, { recursive: true, force: true });

@@ -57,10 +57,10 @@ test('committed scores come back to the last digit, whatever their sign and kind
     salt: new Uint8Array(32).fill(7),
     heldOutLoss: 8_341_123_456n,
     scores: [
-      { miner: miner('0a'), verdict: { tag: 'scored' as const, value: -(2n ** 62n) } },
-      { miner: miner('0b'), verdict: { tag: 'unavailable' as const, value: undefined } },
-      { miner: miner('0c'), verdict: { tag: 'malformed' as const, value: undefined } },
-      { miner: miner('0d'), verdict: { tag: 'scored' as const, value: 0n } },
+      { miner: miner('0a'), slot: 0, verdict: { tag: 'scored' as const, value: -(2n ** 62n) } },
+      { miner: miner('0b'), slot: 0, verdict: { tag: 'unavailable' as const, value: undefined } },
+      { miner: miner('0c'), slot: 0, verdict: { tag: 'malformed' as const, value: undefined } },
+      { miner: miner('0d'), slot: 0, verdict: { tag: 'scored' as const, value: 0n } },
     ],
   };
   await saveScores(dir, scores);

@@ -31,8 +31,25 @@ export function parseTrustedPoint(text: string): TrustedPoint {
   return { height, id: parseHash(match[2].toLowerCase()) };
 }
 
-/** Trust ends after two weeks unless told otherwise: shorter than stake takes to leave. */
-export const DEFAULT_TRUSTING_PERIOD_MS = 14 * 24 * 3600 * 1000;
+const DAY_MS = 24 * 3600 * 1000;
+
+/** Trust ends after two weeks at most unless told otherwise. */
+const LONGEST_DEFAULT_MS = 14 * DAY_MS;
+
+/**
+ * For how long a trusted block is good, in milliseconds. Who signed it can be punished only while its stake is bound, so
+ * trust has to end before the unbonding time of the network does. `days`: what somebody asked for; undefined is two thirds
+ * of the unbonding time, and two weeks at most. Throws {@link InvalidTrustError} for a period that is not shorter.
+ */
+export function trustingPeriod(days: number | undefined, unbondingMs: number): number {
+  if (days === undefined) return Math.min(LONGEST_DEFAULT_MS, Math.floor((unbondingMs * 2) / 3));
+  const periodMs = days * DAY_MS;
+  if (periodMs >= unbondingMs)
+    throw new InvalidTrustError(
+      `a trusting period of ${days} days is not shorter than the ${unbondingMs / DAY_MS} days that stake takes to leave on this network: those who signed the trusted block could be gone and unpunished`,
+    );
+  return periodMs;
+}
 
 /** How far a header may be ahead of this machine's clock. */
 export const LIGHT_CLOCK_DRIFT_MS = 10_000;

@@ -18,16 +18,17 @@ export function seeds(): Uint8Array[] {
     { tag: 'unavailable' as const, value: undefined },
     { tag: 'malformed' as const, value: undefined },
   ];
-  const scores = verdicts.map((verdict, i) => ({ miner: account(i), verdict }));
+  const scores = verdicts.map((verdict, i) => ({ miner: account(i), slot: i, verdict }));
   const cid = 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku';
   const calls: Call[] = [
     { tag: 'transfer', value: { to: account(1), amount: 10n ** 20n } },
     { tag: 'registerMiner', value: { device: '2 cores, 24 GiB' } },
-    { tag: 'commitSubmission', value: { round: 9, commitment: hash } },
+    { tag: 'commitSubmission', value: { round: 9, slot: 0, commitment: hash } },
     {
       tag: 'revealSubmission',
       value: {
         round: 9,
+        slot: 0,
         cid,
         sizeBytes: 48_000,
         salt,
