@@ -10,6 +10,7 @@ import { Announcer } from './blobs/announcer.ts';
 import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
+import { relayTransactions } from './blockchain/transaction-relay.ts';
 import { type SendOptions, TransactionSender } from './blockchain/transaction-sender.ts';
 import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
@@ -21,7 +22,6 @@ import { checkGenesisCertificates } from './identity/genesis-certificates.ts';
 import type { Identity } from './identity/identity.ts';
 import { signaturesReady } from './identity/signatures.ts';
 import type { Logger } from './log/logger.ts';
-import { TransactionRefusedError } from './mempool/errors.ts';
 import { createNetwork, type Network } from './network/network.ts';
 import { introductionLedger, PeerIntroduction } from './peer-introduction.ts';
 import { RoundHistory } from './round-history.ts';
@@ -223,7 +223,7 @@ export class AliceNode {
     cleanup.defer(() => node.blobs.stop());
     await node.consensus.start();
     cleanup.defer(() => node.consensus.stop());
-    node.#relayTransactions();
+    node.#unsubscribe.push(relayTransactions(network, blockchain));
     await node.#api.start();
     cleanup.defer(() => node.#api.stop());
     await folder.announce({ pid: process.pid, api: node.#api.url, multiaddrs: network.multiaddrs() });
@@ -250,20 +250,6 @@ export class AliceNode {
     );
     // Bounded by its own patience; a second interrupt ends the process as it does everywhere.
     await sync.run({ signal: new AbortController().signal });
-  }
-
-  /** Takes transactions from gossip into the mempool; what is refused is not passed on. */
-  #relayTransactions(): void {
-    this.#unsubscribe.push(
-      this.network.subscribe('transactions', async (data) => {
-        try {
-          await this.blockchain.submit(data, 'gossip');
-        } catch (error) {
-          if (error instanceof TransactionRefusedError) throw error.toGossip();
-          throw error;
-        }
-      }),
-    );
   }
 
   /** Lets a role add to the status. */
@@ -315,6 +301,9 @@ export class AliceNode {
       training: {
         round: round.round,
         phase: round.phase,
+        seats: round.seats.length,
+        provenSeats: round.seats.filter(({ proven }) => proven).length,
+        waitingForSeats: state.waitingForSeats,
         weightsRound,
         weightsRoot,
         rounds: this.#rounds.list(),

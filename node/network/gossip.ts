@@ -10,37 +10,43 @@
  */
 import { hash } from 'node:crypto';
 import { type GossipSub, type Message, type TopicValidatorFn, TopicValidatorResult } from '@libp2p/gossipsub';
+import { MAX_TRANSACTION_BYTES } from '../chain/transaction.ts';
 import { BoundedMap } from './bounded-map.ts';
 import { pause } from './deadline.ts';
 import { MessageTooLargeError, NetworkStoppedError } from './errors.ts';
+import { FairQueue, type FairQueueLimits } from './fair-queue.ts';
+import type { GossipIntake } from './gossip-intake.ts';
 import { type Gossip, Ignore, type PeerIdText, Reject, TOPICS, type Topic } from './interface.ts';
 import type { Log } from './log.ts';
 import { topicName } from './names.ts';
-import { DROPPED, type DropPolicy, WorkQueue } from './work-queue.ts';
+import { DROPPED } from './work-queue.ts';
 
-/** Bounds of one topic. */
-export interface TopicLimits {
+/** Bounds of one topic: of a message, and of the queue before the handler, in which peers take turns. */
+export interface TopicLimits extends FairQueueLimits {
   /** Largest message (DESIGN 4). */
   readonly maxBytes: number;
-  /** Handlers at a time: 1 where order of arrival helps the handler, more where handlers wait for signatures. */
-  readonly concurrency: number;
-  /** Messages that wait for a handler; over that, `drop` says which one is ignored. */
-  readonly maxQueued: number;
-  readonly drop: DropPolicy;
 }
 
-/** Limits by topic, with the reason of each. */
+const KIB = 1024;
+const MIB = 1024 * 1024;
+
+/** Limits by topic, with the reason of each. One at a time where order of arrival helps the handler. */
 export const TOPIC_LIMITS: Readonly<Record<Topic, TopicLimits>> = {
-  // A full queue means a flood; what is queued is as good as what comes, and the sender resends.
-  transactions: { maxBytes: 64 * 1024, concurrency: 8, maxQueued: 1024, drop: 'newest' },
-  // At most one or two are current; an old one that waited is worth less than a new one. 16 MiB at most wait.
-  proposals: { maxBytes: 1024 * 1024, concurrency: 2, maxQueued: 16, drop: 'oldest' },
-  // Votes of a round are many and small, and the newest decide.
-  votes: { maxBytes: 64 * 1024, concurrency: 8, maxQueued: 2048, drop: 'oldest' },
+  // Handlers wait for signatures, which are checked in batches. A full queue means a flood; what is queued is as good as what
+  // comes, and the sender resends.
+  transactions: {
+    maxBytes: MAX_TRANSACTION_BYTES,
+    concurrency: 32,
+    maxQueued: 1024,
+    maxQueuedBytes: 4 * MIB,
+    drop: 'newest',
+  },
+  // At most one or two are current; an old one that waited is worth less than a new one.
+  proposals: { maxBytes: MIB, concurrency: 2, maxQueued: 16, maxQueuedBytes: 8 * MIB, drop: 'oldest' },
+  // 200 bytes each. Votes of a round are many and small, and the newest decide.
+  votes: { maxBytes: KIB, concurrency: 8, maxQueued: 2048, maxQueuedBytes: MIB, drop: 'oldest' },
   // Two votes each, and one piece about an offender is enough; what is dropped is sent again.
-  evidence: { maxBytes: 4 * 1024, concurrency: 1, maxQueued: 256, drop: 'newest' },
-  // Announcements with up to 48 KiB of payload: 16 MiB at most wait.
-  submissions: { maxBytes: 64 * 1024, concurrency: 4, maxQueued: 256, drop: 'newest' },
+  evidence: { maxBytes: 4 * KIB, concurrency: 1, maxQueued: 256, maxQueuedBytes: MIB, drop: 'newest' },
 };
 
 /** A handler that takes longer is given up on; the message counts as ignored. Far above any honest validation. */
@@ -73,20 +79,22 @@ export function messageId(topic: string, data: Uint8Array): string {
   return hash('sha256', Buffer.concat([Buffer.from(`${topic}\0`), data]), 'hex');
 }
 
-/** Implements {@link Gossip} over a gossipsub service. */
+/** Implements {@link Gossip} over a gossipsub service whose messages come through an intake. */
 export class GossipTopics implements Gossip {
   readonly #pubsub: GossipSub;
+  readonly #intake: GossipIntake;
   readonly #log: Log;
   readonly #names: Readonly<Record<Topic, string>>;
   readonly #handlers = new Map<Topic, (data: Uint8Array, from: PeerIdText) => void | Promise<void>>();
-  readonly #queues = new Map<Topic, WorkQueue>();
+  readonly #queues = new Map<Topic, FairQueue>();
   readonly #stats: Record<Topic, TopicStats>;
   readonly #codes = new BoundedMap<string, number>(MAX_CODES);
   #running = false;
   #resubscribing: NodeJS.Timeout | undefined;
 
-  constructor(components: { pubsub: GossipSub; network: string; log: Log }) {
+  constructor(components: { pubsub: GossipSub; intake: GossipIntake; network: string; log: Log }) {
     this.#pubsub = components.pubsub;
+    this.#intake = components.intake;
     this.#log = components.log;
     this.#names = byTopic((topic) => topicName(components.network, topic));
     this.#stats = byTopic(() => ({ published: 0, accepted: 0, ignored: 0, rejected: 0, dropped: 0, failed: 0 }));
@@ -146,8 +154,7 @@ export class GossipTopics implements Gossip {
   }
 
   #join(topic: Topic): void {
-    const { concurrency, maxQueued, drop } = TOPIC_LIMITS[topic];
-    this.#queues.set(topic, new WorkQueue(concurrency, maxQueued, drop));
+    this.#queues.set(topic, new FairQueue(TOPIC_LIMITS[topic]));
     this.#pubsub.topicValidators.set(this.#names[topic], this.#validator(topic));
     this.#pubsub.subscribe(this.#names[topic]);
   }
@@ -167,7 +174,8 @@ export class GossipTopics implements Gossip {
       const from = peer.toString() as PeerIdText;
       try {
         if (message.data.length > TOPIC_LIMITS[topic].maxBytes) throw new Reject('ERR_MESSAGE_TOO_LARGE');
-        const outcome = await this.#queues.get(topic)?.run(() => this.#handle(topic, message.data, from));
+        const { data } = message;
+        const outcome = await this.#queues.get(topic)?.run(from, data.length, () => this.#handle(topic, data, from));
         if (outcome === DROPPED) {
           stats.dropped += 1;
           return TopicValidatorResult.Ignore;
@@ -177,12 +185,14 @@ export class GossipTopics implements Gossip {
       } catch (error) {
         if (error instanceof Reject) {
           stats.rejected += 1;
+          this.#intake.rejected(from);
           this.#count(topic, error.code);
           this.#log.debug({ topic, peer: from, code: error.code, error: error.message }, 'gossip message rejected');
           return TopicValidatorResult.Reject;
         }
         if (error instanceof Ignore) {
           stats.ignored += 1;
+          this.#intake.chargeUseless(from);
           this.#count(topic, error.code);
           return TopicValidatorResult.Ignore;
         }
@@ -196,6 +206,8 @@ export class GossipTopics implements Gossip {
   async #handle(topic: Topic, data: Uint8Array, from: PeerIdText): Promise<void> {
     const handler = this.#handlers.get(topic);
     if (handler === undefined) throw new Ignore('ERR_NO_HANDLER');
+    // While it waited its sender was found out.
+    if (this.#intake.isGraylisted(from)) throw new Ignore('ERR_SENDER_GRAYLISTED');
     const work = handler(data, from);
     if (work === undefined) return;
     const done = new AbortController();

@@ -4,6 +4,7 @@
  */
 import type { Connection, ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
 import { type AddressGroup, addressGroup } from './address-group.ts';
+import type { BanList } from './ban-list.ts';
 import type { PeerIdText } from './interface.ts';
 import type { PeerStandings } from './peer-standings.ts';
 
@@ -25,6 +26,8 @@ interface Pending {
 /** What the door looks at. */
 export interface InboundGateOptions {
   readonly standings: PeerStandings;
+  /** Who was cut off for what it did. */
+  readonly bans: BanList;
   readonly privateNetwork: boolean;
   readonly maxPeers: number;
 }
@@ -50,9 +53,13 @@ export class InboundGate implements ConnectionGater {
     this.#connections = connections;
   }
 
-  /** Never refuses; where there are too many, the oldest of the same address or of all is ended. */
+  /** Nor do we dial whom we would not let in. */
+  denyDialPeer = (peer: PeerId): boolean => this.#options.bans.has(peer.toString());
+
+  /** Refuses an address that is banned; where there are too many, the oldest of the same address or of all is ended. */
   denyInboundConnection = (connection: MultiaddrConnection): boolean => {
     const address = addressGroup(connection.remoteAddr, this.#options.privateNetwork);
+    if (address !== undefined && this.#options.bans.hasAddress(address)) return true;
     const same = address === undefined ? [] : [...this.#pending.values()].filter((other) => other.address === address);
     if (same.length >= MAX_PENDING_PER_ADDRESS) this.#end(same[0]);
     else if (this.#pending.size >= MAX_PENDING) this.#end(this.#pending.values().next().value);
@@ -61,10 +68,11 @@ export class InboundGate implements ConnectionGater {
     return false;
   };
 
-  /** Refuses a peer that is here already, and a stranger whose address has its share. */
+  /** Refuses a peer that is banned or here already, and a stranger whose address has its share. */
   denyInboundEncryptedConnection = (peerId: PeerId, connection: MultiaddrConnection): boolean => {
-    const { standings, privateNetwork, maxPeers } = this.#options;
+    const { standings, bans, privateNetwork, maxPeers } = this.#options;
     const peer = peerId.toString() as PeerIdText;
+    if (bans.has(peer)) return true;
     const open = this.#connections();
     if (open.filter((other) => other.remotePeer.equals(peerId)).length >= MAX_CONNECTIONS_PER_PEER) return true;
     const address = addressGroup(connection.remoteAddr, privateNetwork);

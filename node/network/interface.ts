@@ -6,7 +6,7 @@
 export type PeerIdText = string & { readonly __brand: 'PeerIdText' };
 
 /** Gossip topics (DESIGN 4), each with its own cap on message size. */
-export const TOPICS = ['transactions', 'proposals', 'votes', 'evidence', 'submissions'] as const;
+export const TOPICS = ['transactions', 'proposals', 'votes', 'evidence'] as const;
 export type Topic = (typeof TOPICS)[number];
 
 /** Thrown by a gossip validator: drop the message, do not hold it against the sender (late, duplicate, unknown yet). */

@@ -13,7 +13,10 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
+import { addressGroup } from './address-group.ts';
+import { BanList } from './ban-list.ts';
 import { BoundedDatastore } from './bounded-datastore.ts';
+import { ConnectionGuard } from './connection-guard.ts';
 import { ContentDirectory } from './content-directory.ts';
 import { datastoreOwner } from './datastore-owner.ts';
 import { deadline, raceAbort } from './deadline.ts';
@@ -25,19 +28,23 @@ import {
   NetworkStoppedError,
   NoConnectionError,
 } from './errors.ts';
-import { GossipTopics, type TopicStats } from './gossip.ts';
+import { GossipTopics, TOPIC_LIMITS, type TopicStats } from './gossip.ts';
+import { GossipIntake, type IntakeStats } from './gossip-intake.ts';
+import { boundGossipMemory } from './gossip-memory.ts';
+import { gossipsubInternals } from './gossipsub-internals.ts';
 import { InboundGate } from './inbound-gate.ts';
-import type {
-  Discovery,
-  Gossip,
-  PeerIdText,
-  ProtocolLimits,
-  RequestHandler,
-  RequestResponse,
-  Topic,
+import {
+  type Discovery,
+  type Gossip,
+  type PeerIdText,
+  type ProtocolLimits,
+  type RequestHandler,
+  type RequestResponse,
+  TOPICS,
+  type Topic,
 } from './interface.ts';
 import { type Log, quietLibp2pLogger } from './log.ts';
-import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix } from './names.ts';
+import { checkNetworkName, handshakePrologue, libp2pProtocolPrefix, topicName } from './names.ts';
 import { PeerKeeper } from './peer-keeper.ts';
 import { PeerStandings } from './peer-standings.ts';
 import { claimantOf, type ProtocolStats, ServingShares } from './protocol-server.ts';
@@ -45,6 +52,7 @@ import { parsePeerId, StreamRequestResponse } from './request-response.ts';
 import {
   connectionSettings,
   dhtSettings,
+  GRAYLIST_THRESHOLD,
   gossipSettings,
   PRIVATE_TIMINGS,
   PUBLIC_TIMINGS,
@@ -91,6 +99,7 @@ export interface NetworkStatus extends TrafficTotals {
   /** Peers in the DHT routing table. */
   readonly routingTable: number;
   readonly gossip: Readonly<Record<Topic, Readonly<TopicStats>>>;
+  readonly gossipIntake: Readonly<IntakeStats>;
   readonly protocols: ReadonlyMap<string, Readonly<ProtocolStats>>;
   /** Bytes of answers that are being made or wait to be read. */
   readonly answerBytesHeld: number;
@@ -126,9 +135,10 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
   const privateKey = await generateKeyPairFromSeed('Ed25519', options.privateKeySeed);
   const peerId = peerIdFromPrivateKey(privateKey);
   const meter = new TrafficMeter();
+  const bans = new BanList();
   const protocolPrefix = libp2pProtocolPrefix(networkName);
   const standings = new PeerStandings();
-  const gate = new InboundGate({ standings, privateNetwork, maxPeers });
+  const gate = new InboundGate({ standings, bans, privateNetwork, maxPeers });
   const libp2p: Libp2p<Services> = await createLibp2p<Services>({
     start: false,
     privateKey,
@@ -165,6 +175,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
   return new Network({
     libp2p,
     meter,
+    bans,
     log: options.log,
     network: networkName,
     bootstrap,
@@ -184,12 +195,16 @@ export class Network implements Gossip, RequestResponse, Discovery {
   readonly standings: PeerStandings;
   readonly #libp2p: Libp2p<Services>;
   readonly #meter: TrafficMeter;
+  readonly #bans: BanList;
+  readonly #privateNetwork: boolean;
   readonly #log: Log;
+  readonly #intake: GossipIntake;
   readonly #gossip: GossipTopics;
   readonly #requests: StreamRequestResponse;
   readonly #shares: ServingShares;
   readonly #directory: ContentDirectory;
   readonly #keeper: PeerKeeper;
+  readonly #guard: ConnectionGuard;
   readonly #dht: KadDHT & SingleKadDHT;
   readonly #listeners = new Set<(event: PeerEvent) => void>();
   #state: 'new' | 'started' | 'stopped' = 'new';
@@ -199,6 +214,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
   constructor(parts: {
     libp2p: Libp2p<Services>;
     meter: TrafficMeter;
+    bans: BanList;
     log: Log;
     network: string;
     bootstrap: readonly Multiaddr[];
@@ -211,13 +227,24 @@ export class Network implements Gossip, RequestResponse, Discovery {
     const { libp2p, log, network } = parts;
     this.#libp2p = libp2p;
     this.#meter = parts.meter;
+    this.#bans = parts.bans;
+    this.#privateNetwork = parts.privateNetwork;
     this.#log = log;
     this.peerId = libp2p.peerId.toString() as PeerIdText;
     // kadDHT() returns the class; its declared type leaves out the routing table.
     this.#dht = libp2p.services.dht as KadDHT & SingleKadDHT;
     const pubsub = libp2p.services.pubsub;
-    this.#gossip = new GossipTopics({ pubsub, network, log });
     this.standings = parts.standings;
+    const internals = gossipsubInternals(pubsub);
+    boundGossipMemory(internals, parts.timings.seenTtlMs);
+    this.#intake = new GossipIntake({
+      pubsub: internals,
+      topicBytes: new Map(TOPICS.map((topic) => [topicName(network, topic), TOPIC_LIMITS[topic].maxBytes])),
+      graylistThreshold: GRAYLIST_THRESHOLD,
+      isKnown: (peer) => this.standings.isKnown(peer),
+      onGraylisted: (peer) => this.#ban(peer),
+    });
+    this.#gossip = new GossipTopics({ pubsub, intake: this.#intake, network, log });
     this.#shares = new ServingShares(this.standings, parts.privateNetwork);
     this.#requests = new StreamRequestResponse({ libp2p, network, log, shares: this.#shares });
     this.#directory = new ContentDirectory({ libp2p, dht: this.#dht, network });
@@ -232,6 +259,11 @@ export class Network implements Gossip, RequestResponse, Discovery {
       },
       { bootstrap: parts.bootstrap, maxPeers: parts.maxPeers, targetPeers: parts.targetPeers, timings: parts.timings },
     );
+    this.#guard = new ConnectionGuard(({ remotePeer }, reason) => {
+      log.info({ peer: remotePeer.toString(), reason }, 'a connection was abused; ended');
+      this.#ban(remotePeer.toString() as PeerIdText);
+    });
+    libp2p.addEventListener('connection:open', (event) => this.#guard.guard(event.detail));
     libp2p.addEventListener('peer:connect', (event) => this.#emit('connected', event.detail));
     libp2p.addEventListener('peer:disconnect', (event) => this.#emit('disconnected', event.detail));
   }
@@ -250,6 +282,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       throw listenError(cause);
     }
     this.#gossip.start();
+    this.#guard.start();
     this.#keeper.start();
     this.#log.info({ peerId: this.peerId, multiaddrs: this.multiaddrs() }, 'network started');
   }
@@ -279,6 +312,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       connections: this.#libp2p.getConnections().length,
       routingTable: this.#dht.routingTable.size,
       gossip: this.#gossip.stats(),
+      gossipIntake: { ...this.#intake.stats },
       protocols: this.#requests.stats(),
       answerBytesHeld: this.#shares.answers.bytes,
       ...this.#meter.totals(),
@@ -383,9 +417,20 @@ export class Network implements Gossip, RequestResponse, Discovery {
       await this.#keeper.stop();
       await this.#libp2p.stop();
     } finally {
+      this.#guard.stop();
       limit.clear();
     }
     this.#listeners.clear();
+  }
+
+  /** Cuts off a peer for what it did, for a time. One that has something to lose is only not heard. */
+  #ban(peer: PeerIdText): void {
+    if (this.standings.isKnown(peer) || this.#bans.has(peer)) return;
+    const connections = this.#libp2p.getConnections(parsePeerId(peer));
+    const address = connections[0] && addressGroup(connections[0].remoteAddr, this.#privateNetwork);
+    this.#bans.ban(peer, address);
+    this.#log.info({ peer, score: this.score(peer) }, 'a peer is cut off');
+    for (const connection of connections) connection.abort(new Error('cut off'));
   }
 
   #emit(type: PeerEvent['type'], peer: PeerId): void {

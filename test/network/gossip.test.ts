@@ -2,7 +2,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TOPIC_LIMITS } from '../../node/network/gossip.ts';
-import { Ignore, type PeerIdText, Reject, type Topic } from '../../node/network/interface.ts';
+import { Ignore, type PeerIdText, Reject, TOPICS, type Topic } from '../../node/network/interface.ts';
 import { SILENT_LOG } from '../../node/network/log.ts';
 import { topicName } from '../../node/network/names.ts';
 import type { Network } from '../../node/network/network.ts';
@@ -148,11 +148,11 @@ test(
     await alone.publish('votes', bytes('nobody hears'));
     alone.subscribe('votes', () => {});
     await alone.publish('votes', bytes('still nobody'));
-    for (const topic of ['transactions', 'votes', 'submissions', 'proposals'] as const) {
+    for (const topic of TOPICS) {
       const { maxBytes } = TOPIC_LIMITS[topic];
       assert.is(await codeOf(alone.publish(topic, new Uint8Array(maxBytes + 1))), 'ERR_MESSAGE_TOO_LARGE');
     }
-    assert.is(TOPIC_LIMITS.votes.maxBytes, 64 * 1024);
+    assert.is(TOPIC_LIMITS.votes.maxBytes, 1024);
     assert.is(TOPIC_LIMITS.proposals.maxBytes, 1024 * 1024);
   }),
 );
@@ -166,7 +166,7 @@ test(
     await raw.dial(multiaddr(ours.multiaddrs()[0]!));
     const topic = topicName(NETWORK, 'votes');
     await until(() => raw.services.pubsub.getSubscribers(topic).length === 1, 'raw knows our subscription');
-    await raw.services.pubsub.publish(topic, new Uint8Array(64 * 1024 + 1));
+    await raw.services.pubsub.publish(topic, new Uint8Array(TOPIC_LIMITS.votes.maxBytes + 1));
     await raw.services.pubsub.publish(topic, bytes('small'));
     await until(() => got.length === 1, 'the small one');
     assert.equal(got, ['small']);
@@ -203,19 +203,19 @@ test(
     const open = Promise.withResolvers<void>();
     let running = 0;
     let most = 0;
-    b.subscribe('submissions', async () => {
+    b.subscribe('evidence', async () => {
       running += 1;
       most = Math.max(most, running);
       await open.promise;
       running -= 1;
     });
-    await subscribed('submissions', [a, b]);
-    const { concurrency, maxQueued } = TOPIC_LIMITS.submissions;
+    await subscribed('evidence', [a, b]);
+    const { concurrency, maxQueued } = TOPIC_LIMITS.evidence;
     const count = concurrency + maxQueued + 10;
-    for (let index = 0; index < count; index++) await a.publish('submissions', bytes(`submission ${index}`));
-    await until(() => b.status().gossip.submissions.dropped === 10, 'ten are dropped');
+    for (let index = 0; index < count; index++) await a.publish('evidence', bytes(`evidence ${index}`));
+    await until(() => b.status().gossip.evidence.dropped === 10, 'ten are dropped');
     open.resolve();
-    await until(() => b.status().gossip.submissions.accepted === count - 10, 'the others are handled');
+    await until(() => b.status().gossip.evidence.accepted === count - 10, 'the others are handled');
     assert.is(most, concurrency);
   }),
 );

@@ -74,6 +74,11 @@ export class HostileGossipPeer {
     this.#stream = await this.#connection.newStream(MESHSUB);
   }
 
+  /** Ends the connection. */
+  async disconnect(): Promise<void> {
+    await this.#connection?.close();
+  }
+
   /** Opens one more gossip stream on the connection; {@link send} uses the last one. */
   async openStream(): Promise<void> {
     this.#stream = await this.#connection?.newStream(MESHSUB);
