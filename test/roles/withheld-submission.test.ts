@@ -122,6 +122,7 @@ test(
     const stranger = await peers.started('stranger');
     const chain = new ChainOfOne();
     let running = await startMiner(peers, stranger, chain, folder);
+    await until(() => chain.calls.some(({ tag }) => tag === 'registerMiner'), 'the miner is registered');
     // The round waits for one miner, and would close with its commit: a second one that never comes keeps it open.
     chain.harness.block([[chain.harness.validators[3]!, registerMiner('absent')]]);
     chain.block([], 2500);

@@ -33,7 +33,7 @@ while (chain.height < 33) await advance(chain);
 const trustAt = (height: number) => ({ height, id: chain.blockIdAt(height) ?? genesisHash(genesis) });
 
 /** Cut so that the state of this chain makes eight pieces. */
-const SERVED = { intervalBlocks: 10, chunkBytes: 2000 };
+const SERVED = { intervalBlocks: 10, chunkBytes: 3200 };
 
 /** A peer that has the chain; `chunk` and `blocks` answer in place of an honest one. */
 async function server(
