@@ -5,8 +5,8 @@ import { workHolds } from './work.ts';
 /** Claims remembered as true: many times what waits and what a block takes. The oldest goes. */
 const REMEMBERED = 4096;
 
-/** Checks at a time: what the thread pool does in about a tenth of a second; more are turned away. */
-const MAX_CHECKS = 64;
+/** Checks at a time: a few hundredths of a second of the thread pool, which files need as well; more are turned away. */
+const MAX_CHECKS = 16;
 
 /** Thrown when too many checks are going on. */
 export class WorkChecksBusyError extends Error {
