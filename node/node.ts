@@ -301,6 +301,9 @@ export class AliceNode {
       training: {
         round: round.round,
         phase: round.phase,
+        seats: round.seats.length,
+        provenSeats: round.seats.filter(({ proven }) => proven).length,
+        waitingForSeats: state.waitingForSeats,
         weightsRound,
         weightsRoot,
         rounds: this.#rounds.list(),

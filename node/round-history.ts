@@ -33,6 +33,7 @@ function describe(result: RoundResult): RoundStatus {
       reason: REASONS[reason],
       sizeBytes,
     })),
+    aggregation: result.aggregation,
   };
 }
 
@@ -56,7 +57,8 @@ export class RoundHistory {
         const result = state.roundResult(round);
         if (result === undefined) continue;
         status = describe(result);
-        this.#rounds.set(round, status);
+        // Until its weights are decided there is more to come.
+        if (result.aggregation !== 'open') this.#rounds.set(round, status);
       }
       rounds.push(status);
     }

@@ -1,5 +1,5 @@
 /** The shared side of a round: aggregation and the outer step, sparse or dense, with the kernels of the network. */
-import { applyUpdate } from '../../kernels/aggregate/apply.ts';
+import { applyUpdate, MAX_WEIGHT } from '../../kernels/aggregate/apply.ts';
 import { clipScale, medianNorm, normOf } from '../../kernels/aggregate/norm.ts';
 import { type AggregationRule, aggregate, type Submission } from '../../kernels/aggregate/rule.ts';
 import { weightedMean } from '../../kernels/aggregate/weighted-mean.ts';
@@ -42,6 +42,21 @@ export function contributorsMean(): AggregationRule {
   };
 }
 
+/** Thrown when the outer step took a weight to where the network cuts it off: the run has diverged. */
+export class WeightAtBoundError extends Error {
+  static readonly code = 'ERR_WEIGHT_AT_BOUND';
+  readonly code = WeightAtBoundError.code;
+  override readonly name = 'WeightAtBoundError';
+}
+
+/** Throws {@link WeightAtBoundError}. */
+function requireWithin(weights: Float32Array): void {
+  for (let i = 0; i < weights.length; i++) {
+    if (Math.abs(weights[i]) >= MAX_WEIGHT)
+      throw new WeightAtBoundError(`weight ${i} is no finite number of use any more`);
+  }
+}
+
 /** A sparse update as a vector of all parameters. */
 function toVector(layout: TensorLayout, tensors: readonly SparseTensor[], elements: number): Float32Array {
   const vector = new Float32Array(elements);
@@ -76,12 +91,13 @@ export class OuterStep {
     this.#velocity = options.momentum === 0 ? undefined : new Float32Array(last.offset + last.length);
   }
 
-  /** Moves the weights by a round's submissions. Throws errors of the aggregation. */
+  /** Moves the weights by a round's submissions. Throws errors of the aggregation, {@link WeightAtBoundError}. */
   take(weights: Float32Array, submissions: readonly Submission[], step: number): void {
     const update = aggregate(this.#rule, this.#layout, submissions);
     const velocity = this.#velocity;
     if (velocity === undefined) {
       applyUpdate(weights, this.#layout, update, step);
+      requireWithin(weights);
       return;
     }
     // Nesterov as in DiLoCo: v <- momentum v + a, then along a + momentum v.
@@ -91,6 +107,7 @@ export class OuterStep {
       direction[i] += this.#momentum * velocity[i];
     }
     applyUpdate(weights, this.#layout, { tensors: denseTensors(this.#layout, direction) }, step);
+    requireWithin(weights);
   }
 }
 

@@ -1,9 +1,9 @@
 /** Which runs of the study are still to be done, and doing them. */
 
-import { NonFiniteWeightError } from '../../kernels/aggregate/errors.ts';
 import { NonFiniteError } from '../../kernels/engine/engine.ts';
 import { NonFiniteGradientError } from '../../kernels/gradient/compress.ts';
 import type { Entry } from './catalogue.ts';
+import { WeightAtBoundError } from './outer-step.ts';
 import { appendResult, type RunRecord, runKey } from './results.ts';
 import type { StudyText } from './text.ts';
 import { type RunOutcome, type StudySettings, trainOnce } from './train.ts';
@@ -41,7 +41,7 @@ export function planRuns(
 
 /** True when training broke down, which is a finding; other errors are faults. */
 function isDivergence(error: unknown): error is Error {
-  return [NonFiniteError, NonFiniteGradientError, NonFiniteWeightError].some((kind) => error instanceof kind);
+  return [NonFiniteError, NonFiniteGradientError, WeightAtBoundError].some((kind) => error instanceof kind);
 }
 
 /**

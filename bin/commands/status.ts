@@ -15,7 +15,7 @@ function describe(status: NodeStatus): string[] {
     `${status.name} (${status.role}, process ${status.pid})`,
     `  address   ${status.address}`,
     `  chain     height ${chain.height}, state root ${chain.stateRoot.slice(0, 16)}, ${chain.epochs} epochs, ${chain.waitingTransactions} transactions waiting`,
-    `  training  round ${training.round} (${training.phase}), held-out loss ${loss}, weights of round ${training.weightsRound ?? '-'}`,
+    `  training  round ${training.round} (${training.phase}, ${training.seats} seats, ${training.waitingForSeats} in line), held-out loss ${loss}, weights of round ${training.weightsRound ?? '-'}`,
     `  now       ${work.activity}${work.tokensPerSecond === null ? '' : `, ${Math.round(work.tokensPerSecond)} tokens/s`}`,
     `  network   ${status.peers} peers, ${status.bytesSent} bytes sent, ${status.bytesReceived} received`,
     `  balance   ${formatAmount(BigInt(account.balance))} ALICE`,

@@ -45,7 +45,7 @@ export function localParameters(trainSeconds: number, trainingShards: number): P
       newcomerSeats: 4,
       newcomerSeatsPpm: 100_000,
       assignedShardsPpm: ASSIGNED_PPM,
-      idleRounds: 1,
+      idleRounds: 2,
       newcomerTries: 3,
       noShowRounds: 1,
       checkpointEveryRounds: 5,

@@ -1,6 +1,8 @@
 /**
  * What a person sees of a local network: a live picture on a terminal, one line per event elsewhere.
  */
+
+import type { RoundStatus } from '../../node/api/status.ts';
 import { formatAmount } from '../../node/chain/amount.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -161,6 +163,7 @@ export class LineView implements View {
   readonly #write: (line: string) => void;
   readonly #startedMs = performance.now();
   #lastRound: number | undefined;
+  #lastFailed = 0;
 
   constructor(write: (line: string) => void) {
     this.#write = write;
@@ -171,6 +174,7 @@ export class LineView implements View {
     // Rounds that were settled before the first look belong to an earlier run and are no news.
     this.#lastRound ??= snapshot.round - 1;
     for (const round of snapshot.rounds) {
+      this.#tellFailure(round);
       if (round.round <= this.#lastRound) continue;
       this.#lastRound = round.round;
       const scores = round.submissions
@@ -183,6 +187,13 @@ export class LineView implements View {
         `round ${round.round}  held-out loss ${number(round.heldOutLoss, 3)}  height ${snapshot.height}  minted ${formatAmount(snapshot.totalIssuance)} ALICE  ${scores}`,
       );
     }
+  }
+
+  /** A round is shown when its scores are settled; that its weights came to nothing shows later. */
+  #tellFailure({ round, aggregation }: RoundStatus): void {
+    if (aggregation !== 'failed' || round <= this.#lastFailed) return;
+    this.#lastFailed = round;
+    this.notice(`round ${round}  validators did not agree on new weights in time: those before the round stay`);
   }
 
   aimFor(): void {}

@@ -4,7 +4,6 @@
 import type { DecodedUpdate, SparseVector } from '../gradient/agf1.ts';
 import { flattenUpdate } from '../gradient/agf1.ts';
 import type { SparseTensor, TensorLayout } from '../gradient/layout.ts';
-import { NonFiniteWeightError } from './errors.ts';
 
 /** What a change overwrote. */
 export interface SavedWeights {
@@ -23,29 +22,17 @@ export function undoChange(weights: Float32Array, saved: SavedWeights): void {
   }
 }
 
-/** `weights[offset + index] <- fround(weights[...] - step * value)` (product and difference in fp64). True when all finite. */
-function subtract(
-  weights: Float32Array,
-  offset: number,
-  { indices, values }: { readonly indices: Uint32Array; readonly values: Float32Array },
-  step: number,
-  before: Float32Array,
-): boolean {
-  let spoilt = 0;
-  for (let i = 0; i < indices.length; i++) {
-    const at = offset + indices[i];
-    before[i] = weights[at];
-    const after = Math.fround(weights[at] - step * values[i]);
-    weights[at] = after;
-    // 0 for finite numbers, NaN for others; NaN stays.
-    spoilt += after - after;
-  }
-  return spoilt === 0;
-}
+/**
+ * Where a weight that an update moves ends: the largest finite fp16, so that every form in which weights are kept and
+ * computed with can hold it. Honest weights are far below (norm gains, the largest, grew from 1 to 1.3 in 12 rounds).
+ */
+export const MAX_WEIGHT = 65504;
 
 /**
- * The outer step: `w <- fround(w - outerStep * aggregate)`, product and difference in fp64. `weights` holds all parameters
- * of the layout. Returns what {@link undoChange} needs. Throws {@link NonFiniteWeightError}; the weights are then as before.
+ * The outer step: `w <- fround(w - outerStep * aggregate)`, product and difference in fp64, then cut off at ±
+ * {@link MAX_WEIGHT}. So it has a result, the same everywhere, for every aggregate of well-formed submissions: values that
+ * overflow end at the bound, and nothing throws. `weights` holds all parameters of the layout, all finite. Returns what
+ * {@link undoChange} needs.
  */
 export function applyUpdate(
   weights: Float32Array,
@@ -55,13 +42,16 @@ export function applyUpdate(
 ): SavedWeights {
   const tensors: { offset: number; indices: Uint32Array; before: Float32Array }[] = [];
   for (const tensor of update.tensors) {
-    const { offset, name } = layout[tensor.tensor];
-    const before = new Float32Array(tensor.indices.length);
-    tensors.push({ offset, indices: tensor.indices, before });
-    if (!subtract(weights, offset, tensor, outerStep, before)) {
-      undoChange(weights, { tensors });
-      throw new NonFiniteWeightError(`the update makes a weight of ${name} infinite or NaN`);
+    const { offset } = layout[tensor.tensor];
+    const { indices, values } = tensor;
+    const before = new Float32Array(indices.length);
+    for (let i = 0; i < indices.length; i++) {
+      const at = offset + indices[i];
+      before[i] = weights[at];
+      const after = weights[at] - outerStep * values[i];
+      weights[at] = after > MAX_WEIGHT ? MAX_WEIGHT : after < -MAX_WEIGHT ? -MAX_WEIGHT : after;
     }
+    tensors.push({ offset, indices, before });
   }
   return { tensors };
 }
@@ -98,15 +88,4 @@ export function scoringVariant(
 ): WeightDeltas {
   const { indices, values }: SparseVector = flattenUpdate(update, layout);
   return { indices, deltas: trialDeltas(values, trial) };
-}
-
-/** Adds deltas to the weights. Returns what {@link undoChange} needs. Throws {@link NonFiniteWeightError}, weights as before. */
-export function applyDeltas(weights: Float32Array, { indices, deltas }: WeightDeltas): SavedWeights {
-  const before = new Float32Array(indices.length);
-  const saved = { tensors: [{ offset: 0, indices, before }] };
-  if (!subtract(weights, 0, { indices, values: deltas }, -1, before)) {
-    undoChange(weights, saved);
-    throw new NonFiniteWeightError('the deltas make a weight infinite or NaN');
-  }
-  return saved;
 }

@@ -7,13 +7,6 @@ export class InvalidSubmissionsError extends Error {
   override readonly name = 'InvalidSubmissionsError';
 }
 
-/** Thrown when applying an update would make a weight infinite or NaN; the weights are as before. */
-export class NonFiniteWeightError extends Error {
-  static readonly code = 'ERR_NON_FINITE_WEIGHT';
-  readonly code = NonFiniteWeightError.code;
-  override readonly name = 'NonFiniteWeightError';
-}
-
 /** Thrown when bytes or digests do not fit the shape of a model's chunk tree. */
 export class InvalidModelChunksError extends Error {
   static readonly code = 'ERR_INVALID_MODEL_CHUNKS';

@@ -17,7 +17,8 @@ import {
 } from './errors.ts';
 import type { SparseTensor, TensorLayout } from './layout.ts';
 import { codeBytes, tableBytes, VALUE_BITS, type ValueBits } from './quantize.ts';
-import { decodeRecord, RECORD_HEADER_BYTES, recordTensor } from './record.ts';
+import { decodeRecord, RECORD_HEADER_BYTES, type RecordLimits, recordTensor } from './record.ts';
+import { type ValueBounds, type ValueRecipe, valueBounds } from './value-bounds.ts';
 
 /** "AGF1" as a little-endian number. */
 const MAGIC = 0x31464741;
@@ -53,6 +54,8 @@ export interface UpdateLimits {
   readonly maxEntries: number;
   /** Value types accepted; all of them by default. */
   readonly valueBits?: readonly ValueBits[];
+  /** Bounds on the values of each tensor; none by default but that they are finite. */
+  readonly bounds?: ValueBounds;
 }
 
 /** Thrown when a header to be written does not fit the format: a fault of the caller. */
@@ -63,11 +66,15 @@ export class InvalidUpdateHeaderError extends Error {
 }
 
 /**
- * Limits for a network whose submissions keep at most `topK` elements per chunk of a layout. The byte limit leaves room for
+ * Limits for a network whose submissions keep at most `topK` elements per chunk of a layout, with values that its recipe
+ * can bring about. The byte limit leaves room for
  * the worst positions that a sensible encoder meets: with any best Rice parameter an index costs at most 2 bits more than
  * log2 of the mean distance between elements, plus one, and listed counts cost at most 13 bits a chunk.
  */
-export function updateLimits(layout: TensorLayout, options: { topK: number; valueBits: ValueBits }): UpdateLimits {
+export function updateLimits(
+  layout: TensorLayout,
+  options: { readonly topK: number; readonly valueBits: ValueBits } & ValueRecipe,
+): UpdateLimits {
   let maxEntries = 0;
   let maxBytes = UPDATE_HEADER_BYTES;
   for (const slot of layout) {
@@ -78,7 +85,7 @@ export function updateLimits(layout: TensorLayout, options: { topK: number; valu
     maxBytes += RECORD_HEADER_BYTES + Math.ceil((geometry.chunks * 13) / 8) + tableBytes(options.valueBits);
     maxBytes += Math.ceil((entries * indexBits) / 8) + codeBytes(options.valueBits, entries);
   }
-  return { maxBytes, maxEntries, valueBits: [options.valueBits] };
+  return { maxBytes, maxEntries, valueBits: [options.valueBits], bounds: valueBounds(options) };
 }
 
 function hexBytes(text: string, what: string): Uint8Array {
@@ -166,6 +173,10 @@ export interface UpdateReader {
   tensor(tensor: number): SparseTensor | undefined;
 }
 
+function recordLimitsOf({ valueBits = VALUE_BITS, bounds }: UpdateLimits, maxEntries: number): RecordLimits {
+  return { maxEntries, valueBits, bounds };
+}
+
 /** @param positions - filled with where the record of each tensor begins */
 function* readRecords(
   bytes: Uint8Array,
@@ -179,7 +190,7 @@ function* readRecords(
   for (let record = 0; record < records; record++) {
     const tensorIndex = recordTensor(bytes, at);
     if (tensorIndex <= previous) throw new TensorOrderError(`tensor ${tensorIndex} after tensor ${previous}`);
-    const recordLimits = { maxEntries: entriesLeft, valueBits: limits.valueBits ?? VALUE_BITS };
+    const recordLimits = recordLimitsOf(limits, entriesLeft);
     const { tensor, end } = decodeRecord(bytes, at, layout, recordLimits);
     entriesLeft -= tensor.indices.length;
     previous = tensorIndex;
@@ -210,8 +221,7 @@ export function openUpdate(bytes: Uint8Array, options: DecodeOptions): UpdateRea
     tensor(tensor) {
       const at = positions.get(tensor);
       if (at === undefined) return undefined;
-      const recordLimits = { maxEntries: limits.maxEntries, valueBits: limits.valueBits ?? VALUE_BITS };
-      return decodeRecord(bytes, at, layout, recordLimits).tensor;
+      return decodeRecord(bytes, at, layout, recordLimitsOf(limits, limits.maxEntries)).tensor;
     },
   };
 }

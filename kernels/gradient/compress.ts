@@ -11,6 +11,7 @@ import { layoutElements, type TensorLayout, type TensorSlot } from './layout.ts'
 import { VALUE_BITS, type ValueBits } from './quantize.ts';
 import { encodeRecord } from './record.ts';
 import { accumulateAndSelect } from './top-k.ts';
+import { bounded, type ValueBounds } from './value-bounds.ts';
 
 /** How to compress. */
 export interface CompressionOptions {
@@ -21,6 +22,8 @@ export interface CompressionOptions {
   readonly decay: number;
   /** `tiles` by default. With `tensor`, each tensor keeps the share topK / 4096 of its elements, wherever they are. */
   readonly chunking?: Chunking;
+  /** What decoders accept; values beyond are sent smaller, and what is missing stays in the error feedback. */
+  readonly bounds?: ValueBounds;
 }
 
 /** Thrown for options out of range and for arrays that do not fit the layout: a fault of the caller. */
@@ -72,7 +75,7 @@ export interface TensorToCompress {
 
 /** Compresses inputs that were checked. */
 function compressChecked({ slot, tensor, delta, feedback, options }: TensorToCompress): Uint8Array | undefined {
-  const { valueBits, decay, chunking = 'tiles' } = options;
+  const { valueBits, decay, chunking = 'tiles', bounds } = options;
   const geometry = chunkGeometry(slot.shape, chunking);
   const topK =
     chunking === 'tiles'
@@ -80,7 +83,8 @@ function compressChecked({ slot, tensor, delta, feedback, options }: TensorToCom
       : Math.ceil((slot.length * options.topK) / CHUNK_ELEMENTS);
   const { counts, positions, indices, values } = accumulateAndSelect(delta, feedback, geometry, topK, decay);
   if (values.length === 0) return undefined;
-  const { record, decoded } = encodeRecord({ tensor, topK, valueBits, geometry, chunking }, counts, positions, values);
+  const sent = bounds === undefined ? values : bounded(values, bounds);
+  const { record, decoded } = encodeRecord({ tensor, topK, valueBits, geometry, chunking }, counts, positions, sent);
   for (let i = 0; i < indices.length; i++) feedback[indices[i]] = values[i] - decoded[i];
   return record;
 }

@@ -147,3 +147,17 @@ export class InvalidTableError extends MalformedUpdateError {
   readonly code = InvalidTableError.code;
   override readonly name = 'InvalidTableError';
 }
+
+/** A value is larger than the recipe of the network allows. */
+export class ValueTooLargeError extends MalformedUpdateError {
+  static readonly code = 'ERR_AGF1_VALUE_BOUND';
+  readonly code = ValueTooLargeError.code;
+  override readonly name = 'ValueTooLargeError';
+}
+
+/** The values of a tensor are together larger than the recipe of the network allows. */
+export class TensorNormError extends MalformedUpdateError {
+  static readonly code = 'ERR_AGF1_NORM_BOUND';
+  readonly code = TensorNormError.code;
+  override readonly name = 'TensorNormError';
+}

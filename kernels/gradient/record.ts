@@ -16,6 +16,7 @@ import {
 import type { SparseTensor, TensorLayout } from './layout.ts';
 import { codeBytes, dequantizeValues, quantizeValues, tableBytes, VALUE_BITS, type ValueBits } from './quantize.ts';
 import { bestRiceParameter, MAX_RICE_PARAMETER, RiceReader, writeRice } from './rice.ts';
+import { requireBounded, type ValueBounds } from './value-bounds.ts';
 
 /** Bytes of a record before its streams. */
 export const RECORD_HEADER_BYTES = 16;
@@ -209,6 +210,8 @@ export interface RecordLimits {
   readonly maxEntries: number;
   /** Value types accepted. */
   readonly valueBits: readonly ValueBits[];
+  /** Bounds on the values; none by default but that they are finite. */
+  readonly bounds?: ValueBounds | undefined;
 }
 
 /**
@@ -260,6 +263,8 @@ export function decodeRecord(
   }
   const values = dequantizeValues(valueBits, entries, table, codes);
   const indices = readIndices(header, indexStream, counts, entries, values);
+  // After sorting: a sum depends on the order of its terms.
+  if (limits.bounds !== undefined) requireBounded(values, limits.bounds);
   return { tensor: { tensor: header.tensor, indices, values }, end: from };
 }
 

@@ -14,6 +14,10 @@ export interface TrainingRecipe {
   readonly batchSequences: number;
   /** Inner steps that are taken even when the time is over. */
   readonly minInnerSteps: number;
+  /** Most inner steps in a round. Bounds the values of submissions; what is trained is for the caller to say. */
+  readonly maxInnerSteps: number;
+  /** Learning rate of inner steps after the warm-up. Bounds the values of submissions. */
+  readonly innerLearningRate: number;
   /** Time after which no further inner step begins. */
   readonly trainTargetMs: number;
   /** Of AdamW. */
@@ -148,7 +152,8 @@ export interface ModelSession {
 
   /**
    * Applies a round's accepted submissions, weighted by score; returns the new root. Throws, with the weights
-   * unchanged, when one of them is malformed, two are of one account, the result is not finite, or it is aborted.
+   * unchanged, when one of them is malformed, two are of one account, or it is aborted. Well-formed ones never make it
+   * throw, whatever their values: see `applyUpdate`.
    */
   aggregate(
     round: RoundIdentity,

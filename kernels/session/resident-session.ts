@@ -172,6 +172,7 @@ export class ResidentModelSession implements ModelSession {
   ): Promise<Uint8Array> {
     const trained = trainedFor(round, this.#trained);
     const { topK, valueBits, errorFeedbackDecay: decay } = this.#recipe;
+    const { bounds } = this.#limits;
     const { presetHash: hash } = this;
     // A copy: memory takes it over once the disk has it.
     const errorFeedback = this.#errorFeedback.slice();
@@ -179,7 +180,7 @@ export class ResidentModelSession implements ModelSession {
       layout: this.#engine.layout,
       delta: trained.pseudoGradient,
       errorFeedback,
-      options: { topK, valueBits, decay },
+      options: { topK, valueBits, decay, ...(bounds && { bounds }) },
       header: { ...round, presetHash: hash },
     });
     await writeErrorFeedback(feedbackPath, { round: round.round, errorFeedback, presetHash: hash }, options);

@@ -1,7 +1,13 @@
 /** How much each submission of a round improves the model on drawn sequences (DESIGN 6.6). */
 import { scoringVariant, type Trial } from '../aggregate/apply.ts';
 import { clipScale, medianNorm, normOf } from '../aggregate/norm.ts';
-import { type Engine, InvalidTokensError, type VariantLosses, type VariantLossesOptions } from '../engine/engine.ts';
+import {
+  type Engine,
+  InvalidTokensError,
+  NonFiniteError,
+  type VariantLosses,
+  type VariantLossesOptions,
+} from '../engine/engine.ts';
 import type { SparseDelta } from '../engine/sparse-delta.ts';
 import type { DecodedUpdate } from '../gradient/agf1.ts';
 import type { ScoringOptions } from './model-session.ts';
@@ -24,6 +30,15 @@ export interface ScoringOutcome {
  * raised to it, since a loss may be as large as a float32 and scores travel as 64-bit integers of nano-nats.
  */
 export const WORST_GAIN = -100;
+
+/** The largest gain that is told, for the same reason: of a model whose loss is astronomical. */
+export const BEST_GAIN = 100;
+
+/**
+ * The largest held-out loss that is told, in nats: that of a model that has no finite one. A uniform guess over any
+ * vocabulary in use is below 12.
+ */
+export const WORST_LOSS = 1e6;
 
 function mean(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -49,7 +64,8 @@ export interface TrialWork {
 
 /**
  * Loss before minus loss after for each candidate, in fp32. Each is clipped to the median norm of those given and tried at
- * `step`.
+ * `step`. Has an answer for every model and every candidate, all of them numbers within the bounds above: where the model
+ * as it is has no finite loss, nothing can be said of a candidate, and each gets the worst gain.
  *
  * @param candidates - undefined stands for a submission that could not be decoded.
  * @param losses - evaluates the weights as they are and each variant of them
@@ -71,17 +87,22 @@ export async function scoreCandidates<Variant>(
   );
   const tried = variants.filter((variant) => variant !== undefined);
   const startedMs = performance.now();
-  const { base, variants: after } = await losses(tried);
+  const { base, variants: after } = await losses(tried).catch((error: unknown) => {
+    // A weight that is not finite is a fault of this machine; a loss that is not, though all weights are, is the model's.
+    if (!(error instanceof NonFiniteError) || error.tensor !== 'losses') throw error;
+    return { base: undefined, variants: [] };
+  });
   const seconds = (performance.now() - startedMs) / 1000;
   const gainOf = new Map(
     tried.map((variant, i) => {
       const changed = after[i];
-      const gain = changed && mean(base.map((before, sequence) => before - (changed[sequence] ?? 0)));
-      return [variant, Math.max(WORST_GAIN, gain ?? WORST_GAIN)];
+      if (base === undefined || changed === undefined) return [variant, WORST_GAIN];
+      const gain = mean(base.map((before, sequence) => before - (changed[sequence] ?? 0)));
+      return [variant, Math.min(BEST_GAIN, Math.max(WORST_GAIN, gain))];
     }),
   );
   return {
-    heldOutLoss: mean(base.subarray(0, heldOutSequences)),
+    heldOutLoss: base === undefined ? WORST_LOSS : Math.min(WORST_LOSS, mean(base.subarray(0, heldOutSequences))),
     scores: candidates.map((candidate, i): SubmissionScore => {
       const variant = variants[i];
       if (candidate === undefined) return { kind: 'malformed' };

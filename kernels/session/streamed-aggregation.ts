@@ -29,7 +29,7 @@ export interface StreamedAggregation<Submission> {
 
 /**
  * The weights after the accepted submissions, weighted by score, as a sealed store; undefined where they change nothing.
- * Throws, with nothing left behind, what `aggregateTensors`, `applyUpdate` and the store throw, a MalformedUpdateError, the
+ * Throws, with nothing left behind, what `aggregateTensors` and the store throw, a MalformedUpdateError, the
  * signal's reason.
  */
 export async function aggregateStored<Submission extends Pick<AcceptedSubmission, 'account' | 'weight'>>(

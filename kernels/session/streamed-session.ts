@@ -269,11 +269,13 @@ export class StreamedModelSession implements ModelSession {
   ): Promise<Uint8Array> {
     const trained = trainedFor(round, this.#trained);
     const { topK, valueBits, errorFeedbackDecay: decay } = this.#init.recipe;
+    const { bounds } = this.#limits;
     const previous = this.#errorFeedback;
     const compression = await StreamedCompression.begin(feedbackPath, this.#model, previous, {
       topK,
       valueBits,
       decay,
+      ...(bounds && { bounds }),
     });
     let bytes: Uint8Array;
     try {

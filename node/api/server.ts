@@ -116,6 +116,8 @@ export class ApiServer {
     const gauges: readonly [name: string, help: string, read: (status: NodeStatus) => number | null][] = [
       ['alice_height', 'Height of the last finalized block', ({ chain }) => chain.height],
       ['alice_round', 'Training round that is open', ({ training }) => training.round],
+      ['alice_seats', 'Seats of the open round', ({ training }) => training.seats],
+      ['alice_waiting_for_seats', 'Accounts in line for a seat', ({ training }) => training.waitingForSeats],
       ['alice_peers', 'Connected peers', ({ peers }) => peers],
       ['alice_waiting_transactions', 'Transactions in the mempool', ({ chain }) => chain.waitingTransactions],
       ['alice_sent_bytes', 'Bytes sent since the start', ({ bytesSent }) => bytesSent],

@@ -24,6 +24,8 @@ export interface RoundStatus {
   /** Held-out loss in nats before the round's update; null when nobody measured it. */
   readonly heldOutLoss: number | null;
   readonly submissions: readonly SubmissionStatus[];
+  /** What became of the weights: see `Aggregation` in `node/ledger/round-records.ts`. */
+  readonly aggregation: 'open' | 'updated' | 'nothingAccepted' | 'failed';
 }
 
 /** What an account earned in the last epoch that paid it, and for what. */
@@ -71,6 +73,10 @@ export interface NodeStatus {
     /** Round that is open now; `round - 1` rounds have been settled. */
     readonly round: number;
     readonly phase: string;
+    /** Seats of the open round, those among them whose accounts have accepted work, and accounts in line for one. */
+    readonly seats: number;
+    readonly provenSeats: number;
+    readonly waitingForSeats: number;
     /** Round whose weights this node holds, and their root; null while it has none. */
     readonly weightsRound: number | null;
     readonly weightsRoot: string | null;

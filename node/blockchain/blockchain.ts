@@ -293,12 +293,12 @@ export class Blockchain implements Application {
 
   /** A finalized header with all that proves it, for light clients. */
   lightBlock(height: number): LightBlock | undefined {
-    const found = this.#store.block(height);
+    const found = this.#store.header(height);
     const validators = this.validators(height);
     // The set of the next height is known by the block there, and for the last block by the state.
     const nextValidators = this.validators(height + 1);
     if (found === undefined || validators === undefined || nextValidators === undefined) return undefined;
-    return { header: found.block.header, commit: found.commit, validators, nextValidators };
+    return { ...found, validators, nextValidators };
   }
 
   hasWork(): boolean {

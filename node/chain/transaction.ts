@@ -13,7 +13,7 @@ export const MAX_TRANSACTION_BYTES = 48 * 1024;
 /**
  * What one validator says of one submission: a score in nano-nats (10^-9 nat of held-out loss; may be negative), or why
  * there is none. `unavailable`: the blob could not be fetched in time. `malformed`: it did not decode, or was no
- * admissible update (wrong round, author, model root, norm not finite).
+ * admissible update (wrong round, author, model root; values beyond the bounds of the recipe).
  */
 export const verdictCodec = Enum({ scored: i64, unavailable: _void, malformed: _void });
 export type Verdict = CodecType<typeof verdictCodec>;

@@ -56,8 +56,8 @@ export function chooseSeats(
   { rounds }: Parameters,
 ): SeatRecord[] {
   callBack(draft, opening);
-  if (PROVEN.bounds(draft).length === 0) callBack(draft, opening, ({ proven }) => proven);
-  if (PROVEN.bounds(draft).length + NEWCOMERS.bounds(draft).length === 0) callBack(draft, opening, () => true);
+  if (PROVEN.bounds(draft).length === 0) callBack(draft, opening, 'proven');
+  if (PROVEN.bounds(draft).length + NEWCOMERS.bounds(draft).length === 0) callBack(draft, opening, 'everybody');
 
   const limit = seatLimit(rounds, trainingShards);
   const proven = Math.min(PROVEN.bounds(draft).length, limit);

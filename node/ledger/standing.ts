@@ -96,14 +96,14 @@ function backInLine(draft: Draft, account: AccountId): void {
   draft.set(standingRecord(account), { ...standing, place: lineOf(standing).append(draft, account) });
 }
 
-/** Those whose time out of turn is over at that opening, and all for whom `early` holds, go back into line. */
-export function callBack(draft: Draft, opening: number, early: (standing: Standing) => boolean = () => false): void {
+/** Those whose time out of turn is over at that opening go back into line, and so do all of a kind that is let off. */
+export function callBack(draft: Draft, opening: number, letOff: 'nobody' | 'proven' | 'everybody' = 'nobody'): void {
+  const isLetOff = (account: AccountId) =>
+    letOff === 'everybody' || (letOff === 'proven' && draft.get(standingRecord(account))?.proven === true);
   const still: { account: AccountId; until: number }[] = [];
   const out = draft.get(OUT_OF_TURN) ?? [];
   for (const entry of out) {
-    const standing = draft.get(standingRecord(entry.account));
-    if (standing === undefined) continue;
-    if (entry.until <= opening || early(standing)) backInLine(draft, entry.account);
+    if (entry.until <= opening || isLetOff(entry.account)) backInLine(draft, entry.account);
     else still.push(entry);
   }
   if (still.length < out.length) draft.set(OUT_OF_TURN, still);

@@ -39,7 +39,7 @@ import { isCheckpointDue } from './rounds.ts';
 import { SEATS, type SeatRecord } from './seats.ts';
 import { type Slash, slashesOf } from './slashing.ts';
 import { readStake, type StakeRecord, sessionOwner, setStake, stakedUnits, stakers } from './stakes.ts';
-import { aheadInLine, type Standing, standingRecord } from './standing.ts';
+import { aheadInLine, NEWCOMERS, PROVEN, type Standing, standingRecord } from './standing.ts';
 import { StateTree } from './tree.ts';
 import { VALIDATORS } from './validators.ts';
 import { vestingOf } from './vesting.ts';
@@ -182,6 +182,11 @@ export class LedgerState implements StateReader {
   /** What claim to a seat an account has; undefined when it is not registered. */
   standing(account: AccountId): Standing | undefined {
     return this.get(standingRecord(account));
+  }
+
+  /** Accounts that are in line for a seat. */
+  get waitingForSeats(): number {
+    return PROVEN.bounds(this).length + NEWCOMERS.bounds(this).length;
   }
 
   /** Most accounts that are seated before this one; undefined when it is not in line. */

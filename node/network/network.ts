@@ -16,6 +16,7 @@ import { createLibp2p, type Libp2p } from 'libp2p';
 import { addressGroup } from './address-group.ts';
 import { BanList } from './ban-list.ts';
 import { BoundedDatastore } from './bounded-datastore.ts';
+import { ConnectionGuard } from './connection-guard.ts';
 import { ContentDirectory } from './content-directory.ts';
 import { datastoreOwner } from './datastore-owner.ts';
 import { deadline, raceAbort } from './deadline.ts';
@@ -203,6 +204,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
   readonly #shares: ServingShares;
   readonly #directory: ContentDirectory;
   readonly #keeper: PeerKeeper;
+  readonly #guard: ConnectionGuard;
   readonly #dht: KadDHT & SingleKadDHT;
   readonly #listeners = new Set<(event: PeerEvent) => void>();
   #state: 'new' | 'started' | 'stopped' = 'new';
@@ -257,6 +259,11 @@ export class Network implements Gossip, RequestResponse, Discovery {
       },
       { bootstrap: parts.bootstrap, maxPeers: parts.maxPeers, targetPeers: parts.targetPeers, timings: parts.timings },
     );
+    this.#guard = new ConnectionGuard(({ remotePeer }, reason) => {
+      log.info({ peer: remotePeer.toString(), reason }, 'a connection was abused; ended');
+      this.#ban(remotePeer.toString() as PeerIdText);
+    });
+    libp2p.addEventListener('connection:open', (event) => this.#guard.guard(event.detail));
     libp2p.addEventListener('peer:connect', (event) => this.#emit('connected', event.detail));
     libp2p.addEventListener('peer:disconnect', (event) => this.#emit('disconnected', event.detail));
   }
@@ -275,6 +282,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       throw listenError(cause);
     }
     this.#gossip.start();
+    this.#guard.start();
     this.#keeper.start();
     this.#log.info({ peerId: this.peerId, multiaddrs: this.multiaddrs() }, 'network started');
   }
@@ -409,18 +417,19 @@ export class Network implements Gossip, RequestResponse, Discovery {
       await this.#keeper.stop();
       await this.#libp2p.stop();
     } finally {
+      this.#guard.stop();
       limit.clear();
     }
     this.#listeners.clear();
   }
 
-  /** Cuts off a peer that was found out, for a time. One that has something to lose is only not heard. */
+  /** Cuts off a peer for what it did, for a time. One that has something to lose is only not heard. */
   #ban(peer: PeerIdText): void {
     if (this.standings.isKnown(peer) || this.#bans.has(peer)) return;
     const connections = this.#libp2p.getConnections(parsePeerId(peer));
     const address = connections[0] && addressGroup(connections[0].remoteAddr, this.#privateNetwork);
     this.#bans.ban(peer, address);
-    this.#log.info({ peer, score: this.score(peer) }, 'a peer that sends wrong gossip is cut off');
+    this.#log.info({ peer, score: this.score(peer) }, 'a peer is cut off');
     for (const connection of connections) connection.abort(new Error('cut off'));
   }
 

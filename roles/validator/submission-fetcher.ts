@@ -21,7 +21,7 @@ export type FetchedSubmission = EncodedSubmission & { readonly account: AccountI
 const STALL_SHARE = 1 / 4;
 
 /** The same for authors that are not known to do work. */
-const STRANGER_STALL_SHARE = 1 / 12;
+const STRANGER_STALL_SHARE = 1 / 8;
 
 /** The same for authors whose last submission was given up. */
 const DISTRUSTED_STALL_SHARE = 1 / 16;

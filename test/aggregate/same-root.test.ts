@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { applyUpdate, undoChange } from '../../kernels/aggregate/apply.ts';
+import { applyUpdate, MAX_WEIGHT, undoChange } from '../../kernels/aggregate/apply.ts';
 import { changedChunks } from '../../kernels/aggregate/changed-chunks.ts';
 import { ModelTree, modelRoot } from '../../kernels/aggregate/model-root.ts';
 import { aggregate, type Submission } from '../../kernels/aggregate/rule.ts';
@@ -80,10 +80,49 @@ for (const name of RULES) {
   });
 }
 
+/** Values at both ends of float32, whose sums and outer step overflow, beside honest ones. */
+function extremeRound(seed: number): Submission[] {
+  const random = randomSource(seed);
+  const ends = [3.4028234663852886e38, -3.4028234663852886e38, 1e-45, -1e-45, 1.1754943508222875e-38, -0, 65_504, 1e30];
+  const ended = (same: boolean) =>
+    randomUpdate(layout, 0.5, seed).map((tensor) => ({
+      ...tensor,
+      values: tensor.values.map((_, i) => ends[same ? i % ends.length : Math.floor(random() * ends.length)]!),
+    }));
+  // The first two say the same at the same places: their mean is as large as they are.
+  const updates = [ended(true), ended(true), ended(false), ended(false), randomUpdate(layout, 0.4, seed + 1)];
+  return updates.map((tensors, i) => ({
+    account: accountOf(i + 1),
+    weight: i < 2 ? 10n ** 11n : 3n,
+    update: { tensors },
+  }));
+}
+
+for (const name of RULES) {
+  test(`${name}: values at the ends of float32 have an aggregate and weights, one root everywhere`, async () => {
+    for (const seed of [1, 2, 3]) {
+      const round = extremeRound(seed);
+      const weights = weightsOf(seed);
+      const tensors = aggregate(ruleNamed(name), layout, round).tensors;
+      const expected = rootAfter(weights, tensors);
+      assert.is(rootAfter(weights, aggregate(ruleNamed(name), layout, shuffled(round, seed)).tensors), expected);
+      assert.is(rootAfter(weights, await inThread(name, shuffled(round, 9), 0, layout.length)), expected);
+      applyUpdate(weights, layout, { tensors }, 1.5);
+      assert.ok(weights.every((weight) => Math.abs(weight) <= MAX_WEIGHT));
+      if (name.startsWith('weighted')) assert.ok(weights.includes(MAX_WEIGHT) && weights.includes(-MAX_WEIGHT));
+    }
+  });
+}
+
 test('weighted mean: WebAssembly gives the root that JavaScript gives, also in memory that was used', () => {
   assert.ok(hotLoops !== null, 'this engine has SIMD');
   for (let seed = 1; seed <= 6; seed++) {
-    const round = seed % 2 === 0 ? cancellingRound(seed) : randomRound(layout, 3 + seed, seed, 0.1 * seed);
+    const round =
+      seed % 3 === 0
+        ? extremeRound(seed)
+        : seed % 2 === 0
+          ? cancellingRound(seed)
+          : randomRound(layout, 3 + seed, seed, 0.1 * seed);
     const weights = weightsOf(seed);
     const plain = aggregate(weightedMean({ loops: null }), layout, round).tensors;
     for (const loops of [hotLoops, HotLoops.create()]) {

@@ -16,7 +16,7 @@ const status = {
   bytesReceived: 12,
   residentBytes: 13,
   chain: { height: 42, waitingTransactions: 3 },
-  training: { round: 5, rounds: [{ round: 4, heldOutLoss: 6.25, submissions: [] }] },
+  training: { round: 5, seats: 7, waitingForSeats: 2, rounds: [{ round: 4, heldOutLoss: 6.25, submissions: [] }] },
   work: { activity: '', tokensPerSecond: null, trainingLoss: null },
 } as unknown as NodeStatus;
 
@@ -40,6 +40,8 @@ test('serves status, exact balances and metrics on loopback', async () => {
     assert.equal(account, { address: ADDRESS, balance: (2n ** 70n).toString(), nonce: 9 });
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     assert.match(metrics, /^alice_height 42$/m);
+    assert.match(metrics, /^alice_seats 7$/m);
+    assert.match(metrics, /^alice_waiting_for_seats 2$/m);
     assert.match(metrics, /^alice_held_out_loss_nats 6\.25$/m);
     assert.not.match(metrics, /^alice_tokens_per_second \d/m);
   } finally {

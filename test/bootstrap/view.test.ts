@@ -59,7 +59,9 @@ function snapshot(rounds: Snapshot['rounds'], round = rounds.length + 1): Snapsh
 }
 
 test('the picture shows height, round, loss with its curve, and what each miner did and earned', () => {
-  const rounds = [8, 7, 6].map((heldOutLoss, index) => ({ round: index + 1, heldOutLoss, submissions: [] }));
+  const rounds = [8, 7, 6].map((heldOutLoss, index) => {
+    return { round: index + 1, heldOutLoss, aggregation: 'updated' as const, submissions: [] };
+  });
   const text = renderSnapshot(snapshot(rounds), 65_000, 20, 200).join('\n');
   for (const part of [
     '1m05s',
@@ -77,7 +79,12 @@ test('the picture shows height, round, loss with its curve, and what each miner 
 });
 
 test('no line is wider than the terminal', () => {
-  const lines = renderSnapshot(snapshot([{ round: 1, heldOutLoss: 8, submissions: [] }]), 0, null, 60);
+  const lines = renderSnapshot(
+    snapshot([{ round: 1, heldOutLoss: 8, aggregation: 'updated' as const, submissions: [] }]),
+    0,
+    null,
+    60,
+  );
   assert.ok(lines.every((line) => line.length <= 60));
 });
 
@@ -90,10 +97,11 @@ test('a curve: highest value on top, flat for equal ones, the last ones when the
 test('lines tell each new round once, with names, scores and reasons, and nothing of earlier runs', () => {
   const lines: string[] = [];
   const view = new LineView((line) => lines.push(line));
-  const old = { round: 1, heldOutLoss: 8, submissions: [] };
+  const old = { round: 1, heldOutLoss: 8, aggregation: 'updated' as const, submissions: [] };
   const fresh = {
     round: 2,
     heldOutLoss: 7,
+    aggregation: 'open' as const,
     submissions: [submission('a1', 0.1, true), submission('b2', -0.1, false, 'noise')],
   };
   view.update({ ...snapshot([]), round: 0 });
@@ -102,6 +110,10 @@ test('lines tell each new round once, with names, scores and reasons, and nothin
   view.update(snapshot([old, fresh], 3));
   view.update(snapshot([old, fresh], 3));
   assert.is(lines.length, 1);
+  view.update(snapshot([old, { ...fresh, aggregation: 'failed' }], 3));
+  view.update(snapshot([old, { ...fresh, aggregation: 'failed' }], 4));
+  assert.is(lines.length, 2);
+  assert.match(lines[1], /round 2 .*did not agree on new weights/);
   assert.match(lines[0], /round 2 .*7\.000.*miner-1 0\.1000, b2 -0\.1000 rejected \(noise\)/);
 });
 

@@ -90,7 +90,8 @@ test('a network trains, survives kill -9 of members and of everything, and pays 
     const judged = cheatStatus.training.rounds.flatMap(({ submissions }) =>
       submissions.filter(({ address }) => address === cheatStatus.address),
     );
-    assert.ok(judged.length >= 2, `the cheat was judged ${judged.length} times`);
+    // A newcomer whose work is rejected loses its turn for a while.
+    assert.ok(judged.length >= 1, `the cheat was judged ${judged.length} times`);
     assert.is(judged.filter(({ accepted }) => accepted).length, 0);
     assert.is(cheatStatus.account.balance, '0');
     const joined = await alice('balance', cheatStatus.address, '--dir', dir, '--json');

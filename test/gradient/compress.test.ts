@@ -128,7 +128,7 @@ test('a submission keeps the promised number of elements and fits the limits of 
   const elements = layout.at(-1)!.offset + layout.at(-1)!.length;
   for (const valueBits of [2, 8, 32] as const) {
     for (const topK of [1, 4, 64, 1000]) {
-      const limits = updateLimits(layout, { topK, valueBits });
+      const limits = updateLimits(layout, { topK, valueBits, innerLearningRate: 1, maxInnerSteps: 1e6 });
       for (const chunking of ['tiles', 'tensor'] as const) {
         const delta = randomVector(elements, topK);
         // Elements far apart at the far end: the costliest positions.
@@ -140,6 +140,35 @@ test('a submission keeps the promised number of elements and fits the limits of 
         if (chunking === 'tiles') assert.is(kept, keptElements(layout, topK));
         assert.ok(kept <= limits.maxEntries);
       }
+    }
+  }
+});
+
+test('whatever was trained, what is sent is within the bounds, and the rest waits', () => {
+  const layout = layoutOf(SHAPES);
+  const elements = layout.at(-1)!.offset + layout.at(-1)!.length;
+  const bounds = { maxMagnitude: 2, maxRms: 0.5 };
+  for (const valueBits of [2, 8, 32] as const) {
+    for (const scale of [1, 30, 1e20, 1e37]) {
+      const delta = randomVector(elements, 5).map((value, i) => (i % 97 === 0 ? scale : 1) * value);
+      const errorFeedback = new Float32Array(elements);
+      const options = { topK: 64, valueBits, decay: 0.95, bounds };
+      const bytes = compressUpdate({ layout, delta, errorFeedback, options, header: HEADER });
+      const update = decodeUpdate(bytes, { layout, limits: { ...openLimits(layout), bounds } });
+      for (const { tensor, indices, values } of update.tensors) {
+        for (const [i, index] of indices.entries()) {
+          const at = layout[tensor].offset + index;
+          assert.is(errorFeedback[at], Math.fround(delta[at] - values[i]));
+        }
+      }
+      const unbounded = { ...options, bounds: { maxMagnitude: Number.POSITIVE_INFINITY, maxRms: 1e30 } };
+      const input = { layout, delta, errorFeedback: new Float32Array(elements), header: HEADER };
+      if (scale > 1e30) continue;
+      const { bounds: _, ...plain } = options;
+      assert.equal(
+        compressUpdate({ ...input, options: unbounded }),
+        compressUpdate({ ...input, errorFeedback: new Float32Array(elements), options: plain }),
+      );
     }
   }
 });

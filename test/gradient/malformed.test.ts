@@ -161,6 +161,21 @@ refused(
   errors.NonFiniteValueError,
   changed([listed8], { [STREAMS + 7]: 0x80, [STREAMS + 8]: 0x7f }),
 );
+const bounds = { maxMagnitude: 1, maxRms: 0.7 };
+refused('a value above the bound', errors.ValueTooLargeError, changed([listed2], {}), {
+  limits: { ...limits, bounds },
+});
+refused(
+  'values that are together above the bound',
+  errors.TensorNormError,
+  changed([record(1, 32, { counts: [2], positions: [1, 4], values: [0.8, -0.7] })], {}),
+  { limits: { ...limits, bounds } },
+);
+test('values at the bounds are within them', () => {
+  const at = record(1, 32, { counts: [2], positions: [1, 4], values: [0.5, -0.5] });
+  const options = { layout, limits: { ...limits, bounds: { maxMagnitude: 0.5, maxRms: 0.5 } } };
+  assert.is(decodeUpdate(assembleUpdate(HEADER, [at]), options).tensors.length, 1);
+});
 refused('a negative lower end', errors.NonFiniteValueError, changed([listed8], { [STREAMS + 4]: 0xbf }));
 refused('a lower end above the upper', errors.InvalidTableError, changed([listed8], { [STREAMS + 4]: 0x41 }));
 refused(

@@ -3,13 +3,22 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ModelTree } from '../../kernels/aggregate/model-root.ts';
+import { NonFiniteError, type VariantLosses } from '../../kernels/engine/engine.ts';
 import { createEngine } from '../../kernels/engine/onnx-engine.ts';
 import { decodeUpdate, UPDATE_HEADER_BYTES, updateLimits } from '../../kernels/gradient/agf1.ts';
+import { valueBounds } from '../../kernels/gradient/value-bounds.ts';
 import { tensorLayout } from '../../kernels/model/layout.ts';
 import { parsePreset } from '../../kernels/model/preset.ts';
 import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
 import type { ResidentModelSession } from '../../kernels/session/resident-session.ts';
-import { type SubmissionScore, WORST_GAIN } from '../../kernels/session/scoring.ts';
+import {
+  BEST_GAIN,
+  type SubmissionScore,
+  scoreCandidates,
+  WORST_GAIN,
+  WORST_LOSS,
+} from '../../kernels/session/scoring.ts';
+import { openLimits } from '../gradient/layouts.ts';
 import { smallPreset } from './small-preset.ts';
 import {
   accountOf,
@@ -43,7 +52,7 @@ async function uniformSubmission(
 ): Promise<EncodedSubmission> {
   const { account, bytes } = await noiseSubmission(session, folder, round, author);
   const layout = tensorLayout(smallPreset);
-  const { tensors } = decodeUpdate(bytes, { layout, limits: updateLimits(layout, { ...smallRecipe, valueBits: 32 }) });
+  const { tensors } = decodeUpdate(bytes, { layout, limits: openLimits(layout) });
   const changed = bytes.slice();
   const view = new DataView(changed.buffer);
   const last = tensors.at(-1)!.values.length;
@@ -158,10 +167,56 @@ test('garbage and what is not of this round is malformed, and the rest is scored
   );
 });
 
+test('values that no honest training comes near are malformed, alone and all together', async () => {
+  const { maxMagnitude, maxRms } = valueBounds(smallRecipe);
+  await withFolder((folder) =>
+    withSessions([{ recipe: { valueBits: 32 } }], async (session) => {
+      const round = { round: 2, modelRoot: rootOf(session) };
+      const work = { tokens: tokensFor(5, 3), heldOutSequences: 2 };
+      const honest = await noiseSubmission(session, folder, round, 1);
+      const alone = await session.score(round, { ...work, submissions: [honest] });
+      const submissions = [honest];
+      for (const value of [maxRms * 1.001, -maxMagnitude * 1.001, 1e12, 3.3e38])
+        submissions.push(await uniformSubmission(session, folder, round, submissions.length + 1, value));
+      // One value may be larger than all of them.
+      const one = (await noiseSubmission(session, folder, round, 6)).bytes.slice();
+      new DataView(one.buffer).setFloat32(one.length - 4, maxMagnitude, true);
+      submissions.push({ account: accountOf(6), bytes: one });
+      const { scores, heldOutLoss } = await session.score(round, { ...work, submissions });
+      assert.equal(scores.slice(1, 5), [malformed, malformed, malformed, malformed]);
+      assert.is(scores[5]?.kind, 'scored');
+      assert.is(heldOutLoss, alone.heldOutLoss);
+    }),
+  );
+});
+
+test('a model without a finite loss, and one of an astronomical loss, have verdicts', async () => {
+  const work = { tokens: new Int32Array(3 * 5), heldOutSequences: 1, step: 1 };
+  const candidate = { norm: 1, variant: () => 'changed' };
+  const one = (loss: number) => new Float64Array(3).fill(loss);
+  const score = (losses: () => Promise<VariantLosses>) => scoreCandidates([candidate, undefined], work, 4, losses);
+  const broken = await score(async () => {
+    throw new NonFiniteError('losses');
+  });
+  assert.equal([broken.heldOutLoss, broken.scores], [WORST_LOSS, [{ kind: 'scored', gain: WORST_GAIN }, malformed]]);
+  const huge = await score(async () => ({ base: one(3e38), variants: [one(1)] }));
+  assert.equal([huge.heldOutLoss, huge.scores[0]], [WORST_LOSS, { kind: 'scored', gain: BEST_GAIN }]);
+  const worse = await score(async () => ({ base: one(1), variants: [one(3e38)] }));
+  assert.equal([worse.heldOutLoss, worse.scores[0]], [1, { kind: 'scored', gain: WORST_GAIN }]);
+  // A weight that is not a number is this machine's fault: no verdict is better than a wrong one.
+  const fault = await rejection(
+    score(async () => {
+      throw new NonFiniteError('embedding');
+    }),
+  );
+  assert.is(fault.code, 'ERR_NON_FINITE');
+});
+
 test('an update that breaks the model gets the worst gain and harms no other', async () => {
-  const gentle = { recipe: { valueBits: 32 as const } };
+  // Recipes under which every finite value is allowed: the bounds on values are not what is tested here.
+  const gentle = { recipe: { valueBits: 32 as const, innerLearningRate: 1e38 } };
   // At this step the change itself leaves float32.
-  const violent = { recipe: { valueBits: 32 as const, outerStep: 10, scoringStepShare: 1 } };
+  const violent = { recipe: { ...gentle.recipe, outerStep: 10, scoringStepShare: 1 } };
   await withFolder((folder) =>
     withSessions([gentle, violent], async (...sessions) => {
       for (const session of sessions) {

@@ -18,6 +18,8 @@ import { smallPreset } from './small-preset.ts';
 export const smallRecipe: TrainingRecipe = {
   batchSequences: 4,
   minInnerSteps: 1,
+  maxInnerSteps: 64,
+  innerLearningRate: 0.003,
   trainTargetMs: 1e9,
   weightDecay: 0.1,
   outerStep: 2,

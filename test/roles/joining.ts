@@ -38,6 +38,7 @@ export async function startReplica(
   name: string,
   { preset, checkpoint, bootstrap, memoryBytes }: Omit<JoinOrder, 'memoryBytes'> & { readonly memoryBytes?: number },
   folder: string,
+  chain: Partial<Pick<ModelReplicaComponents, 'genesis' | 'ledger'>> = {},
 ): Promise<{
   replica: ModelReplica;
   blobs: BlobExchange;
@@ -69,6 +70,7 @@ export async function startReplica(
     {
       genesis: {} as ModelReplicaComponents['genesis'],
       ledger: ledgerAfter(checkpoint),
+      ...chain,
       blobs,
       roundBlobs: {
         expect: () => {},

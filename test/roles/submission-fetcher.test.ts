@@ -95,7 +95,7 @@ test('a stranger has less time to begin than one with accepted work, who has the
     const fetching = fetcher.fetchAll(submissions, { limitMs: LIMIT_MS, proven, signal });
     mock.timers.tick(LIMIT_MS / 16);
     blobs.progress('other');
-    mock.timers.tick(LIMIT_MS / 12 - LIMIT_MS / 16 + 1);
+    mock.timers.tick(LIMIT_MS / 8 - LIMIT_MS / 16);
     assert.not(blobs.isWaiting('stranger'));
     assert.ok(blobs.isWaiting('known') && blobs.isWaiting('other'));
     blobs.deliver('other');

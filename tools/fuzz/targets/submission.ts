@@ -35,7 +35,10 @@ const LAYOUTS = [
 /** What a decoder of each layout is told; made once, as nodes do. */
 const OPTIONS: readonly DecodeOptions[] = LAYOUTS.map((layout) => ({
   layout,
-  limits: { ...updateLimits(layout, { topK: 64, valueBits: 32 }), valueBits: [2, 8, 32] },
+  limits: {
+    ...updateLimits(layout, { topK: 64, valueBits: 32, innerLearningRate: 0.003, maxInnerSteps: 64 }),
+    valueBits: [2, 8, 32],
+  },
 }));
 
 /** Well-formed submissions of every value type, chunking and count mode, for every layout but the large one. */
