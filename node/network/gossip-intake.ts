@@ -165,9 +165,13 @@ export class GossipIntake {
       await this.#turn(peer);
       // Its first messages may have shown what it is.
       if (this.isGraylisted(peer)) return;
-      // What an author adds to topic and data is in no id and would travel with it.
       const messages = rpc.messages.slice(start, start + MESSAGES_PER_PART);
-      for (const message of messages) delete message.from;
+      for (const message of messages) {
+        // What an author adds to topic and data is in no id and would travel with it.
+        delete message.from;
+        // A view into the RPC: whoever kept one small message would keep all of the RPC's megabytes.
+        if (message.data !== undefined) message.data = new Uint8Array(message.data);
+      }
       await this.#handle(from, { subscriptions: [], messages });
     }
     if (rpc.subscriptions.length === 0 && rpc.control === undefined) return;
