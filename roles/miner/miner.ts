@@ -186,8 +186,8 @@ export class Miner {
   }
 
   /**
-   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that can be given up; what was
-   * compressed has left the error feedback and is kept in any case.
+   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that
+   * can be given up; what was compressed has left the error feedback and is kept in any case.
    */
   async #train(state: LedgerState, open: AbortSignal): Promise<PendingSubmission> {
     const { account, genesis, corpus, model, log } = this.#components;
