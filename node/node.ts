@@ -11,7 +11,7 @@ import { BlobExchange } from './blobs/exchange.ts';
 import { type BlobStore, openBlobStore } from './blobs/store.ts';
 import { Blockchain } from './blockchain/blockchain.ts';
 import { relayTransactions } from './blockchain/transaction-relay.ts';
-import { TransactionSender } from './blockchain/transaction-sender.ts';
+import { type SendOptions, TransactionSender } from './blockchain/transaction-sender.ts';
 import { genesisHash, type NetworkFile, networkName } from './chain/genesis.ts';
 import type { Call } from './chain/transaction.ts';
 import { equivocatingGossip } from './consensus/adversary.ts';
@@ -258,7 +258,7 @@ export class AliceNode {
   }
 
   /** Sends a call as a transaction of this node; resolves once a block holds it. Throws {@link CallFailedError}. */
-  async send(call: Call, options: { signal: AbortSignal }): Promise<void> {
+  async send(call: Call, options: SendOptions): Promise<void> {
     const receipt = await this.sender.send(call, options);
     if (receipt.error !== undefined) throw new CallFailedError(`the ledger refused ${call.tag}: ${receipt.error}`);
   }

@@ -13,6 +13,7 @@ import { verifySession } from './chain/session-signature.ts';
 import type { SessionKey, ValidatorSet } from './chain/validator-set.ts';
 import type { SessionSigner } from './identity/signatures.ts';
 import type { LedgerState } from './ledger/state.ts';
+import { pause } from './network/deadline.ts';
 import type { PeerIdText, ProtocolLimits, RequestResponse } from './network/interface.ts';
 import type { Log } from './network/log.ts';
 import type { PeerStandings } from './network/peer-standings.ts';
@@ -23,13 +24,17 @@ export const HELLO_PROTOCOL = 'hello';
 /** Bytes of a hello: session key and signature. */
 const HELLO_BYTES = 96;
 
-/** A validator sends one to each peer, and then one every {@link AGAIN_MS} at most. */
+/**
+ * A validator sends one to each peer, and then one every {@link AGAIN_MS}, or a second where it is busy. The rates are much
+ * higher because strangers share one: whoever floods this protocol must not keep a validator's hello from being read. It
+ * costs a look at the set.
+ */
 export const HELLO_LIMITS: ProtocolLimits = {
   maxRequestBytes: HELLO_BYTES,
   maxResponseBytes: 1,
   timeoutMs: 5_000,
-  requestsPerSecond: 0.2,
-  burst: 5,
+  requestsPerSecond: 50,
+  burst: 200,
   maxConcurrentPerPeer: 1,
   maxConcurrent: 32,
 };
@@ -40,6 +45,10 @@ const UNKNOWN = Uint8Array.of(0);
 
 /** Who did not take it is told again after this time: it may have been behind. */
 const AGAIN_MS = 15_000;
+
+/** Who did not answer is told again after this time, so often: a newcomer at a full node has a few seconds. */
+const RETRY_MS = 1_000;
+const RETRIES = 3;
 
 /** Peers of one validator; it may be moving from one machine to another. The latest count. */
 const PEERS_PER_VALIDATOR = 2;
@@ -177,13 +186,17 @@ export class PeerIntroduction {
     this.#told.add(peer);
     const signature = session.sign(peerProofBytes(this.#networkId, session.sessionKey, this.#network.peerId));
     const hello = helloCodec.enc({ sessionKey: session.sessionKey, signature });
-    try {
-      const options = { limits: HELLO_LIMITS, signal: this.#stopped.signal };
-      const answer = await this.#network.request(peer, HELLO_PROTOCOL, hello, options);
-      if (answer[0] !== KNOWN[0]) this.#told.delete(peer);
-    } catch (error) {
-      this.#told.delete(peer);
-      this.#log.debug({ peer, error: String(error) }, 'a peer was not told that this is a validator');
+    const { signal } = this.#stopped;
+    for (let attempt = 0; attempt <= RETRIES && !signal.aborted && this.#told.has(peer); attempt++) {
+      try {
+        const answer = await this.#network.request(peer, HELLO_PROTOCOL, hello, { limits: HELLO_LIMITS, signal });
+        if (answer[0] === KNOWN[0]) return;
+        break;
+      } catch (error) {
+        this.#log.debug({ peer, error: String(error) }, 'a peer was not told that this is a validator');
+      }
+      await pause(RETRY_MS, signal);
     }
+    this.#told.delete(peer);
   }
 }

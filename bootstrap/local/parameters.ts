@@ -79,6 +79,15 @@ export function localParameters(trainSeconds: number, trainingShards: number): P
       absentRoundsToJail: 20,
       jailMs: 30_000,
     },
+    registration: {
+      // A quarter of a second of a core, and several times that where four processes share one.
+      baseWork: 128,
+      perHour: 3600,
+      doubling: 16,
+      maxPerBlock: 8,
+      challengeMs: 600_000,
+      expiryMs: 3 * 86_400_000,
+    },
     training: {
       batchSequences: 8,
       minInnerSteps: 4,

@@ -3,7 +3,7 @@
  * that lie, stall or leave. It ends when the blob is complete, or when the caller's signal or time limit says so.
  */
 import { deadline, pause } from '../network/deadline.ts';
-import { NetworkError } from '../network/errors.ts';
+import { NetworkError, RemoteFailureError } from '../network/errors.ts';
 import type { Discovery, PeerIdText, RequestResponse } from '../network/interface.ts';
 import type { Log } from '../network/log.ts';
 import { ChunkBitmap } from './chunk-bitmap.ts';
@@ -302,7 +302,7 @@ export class SwarmDownload {
       try {
         const chunk = decodePresent(await this.#ask(provider.peer, KIND.chunk, index));
         if (chunk !== undefined) await this.#accept(provider, index, chunk);
-        else await this.#lacks(provider, index);
+        else this.#lacks(provider, index);
       } finally {
         this.#schedule.release(provider.peer, index);
         this.#wake();
@@ -318,11 +318,16 @@ export class SwarmDownload {
     if (complete) this.#finished.resolve();
   }
 
-  /** The provider does not have a chunk after all: no lie, it may have evicted it. */
-  async #lacks(provider: Provider, index: number): Promise<void> {
+  /**
+   * The provider does not have a chunk after all: no lie, it may have evicted it. Where it has none of what it said it had,
+   * it is left alone for a while, or it would be asked as fast as it answers. Throws RemoteFailureError then.
+   */
+  #lacks(provider: Provider, index: number): void {
     provider.have ??= full(this.#manifest?.chunks.length ?? 0);
     provider.have.clear(index);
-    if (provider.have.count === 0) await this.#refreshHave(provider);
+    if (provider.have.count > 0) return;
+    delete provider.have;
+    throw new RemoteFailureError(`${provider.peer} has no chunk of ${this.#cid} that it said it has`);
   }
 
   async #refreshHave(provider: Provider): Promise<void> {

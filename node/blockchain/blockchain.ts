@@ -52,6 +52,7 @@ import { feeOf } from '../ledger/fees.ts';
 import { type Holdings, LedgerState } from '../ledger/state.ts';
 import { DEFAULT_MEMPOOL_LIMITS, Mempool, type MempoolLimits } from '../mempool/mempool.ts';
 import { VerifiedSignatures } from '../mempool/verified-signatures.ts';
+import { WorkChecks } from '../registration/work-checks.ts';
 import { InlineVerifier, type SignatureVerifier, type Urgency } from '../signature-checks/verifier.ts';
 import { StoreDamagedError } from '../store/errors.ts';
 import type { EventCursor, StoredEvent } from '../store/event-log.ts';
@@ -128,6 +129,7 @@ export class Blockchain implements Application {
   readonly #mempool: Mempool;
   readonly #verifier: SignatureVerifier;
   readonly #signatures: VerifiedSignatures;
+  readonly #works: WorkChecks;
   readonly #executed = new Map<Hash, ExecutedBlock>();
   readonly #workListeners = new Set<() => void>();
   readonly #blockListeners = new Set<(event: BlockEvent) => void>();
@@ -149,6 +151,7 @@ export class Blockchain implements Application {
     this.#history = new StateHistory(store, last?.height ?? 0, state);
     this.#verifier = verifier ?? new InlineVerifier();
     this.#signatures = new VerifiedSignatures(this.networkId, REMEMBERED_SIGNATURES, this.#verifier);
+    this.#works = new WorkChecks(this.networkId);
     this.#mempool = new Mempool(
       { ...DEFAULT_MEMPOOL_LIMITS, ...init.mempool },
       {
@@ -159,6 +162,7 @@ export class Blockchain implements Application {
         fee: (transaction, encoded) => feeOf(this.#state, transaction, this.#state.parameters, encoded.length),
         spendable: (account) => this.#state.holdings(account).balance,
         admission: (transaction) => admissionOf(this.#state, transaction),
+        hasWork: (transaction) => this.#works.hold(transaction),
         verify: async (transaction, encoded, urgency) => {
           const [valid] = await this.#signatures.verify([{ transaction, encoded }], urgency);
           return valid === true;
@@ -293,12 +297,12 @@ export class Blockchain implements Application {
 
   /** A finalized header with all that proves it, for light clients. */
   lightBlock(height: number): LightBlock | undefined {
-    const found = this.#store.block(height);
+    const found = this.#store.header(height);
     const validators = this.validators(height);
     // The set of the next height is known by the block there, and for the last block by the state.
     const nextValidators = this.validators(height + 1);
     if (found === undefined || validators === undefined || nextValidators === undefined) return undefined;
-    return { header: found.block.header, commit: found.commit, validators, nextValidators };
+    return { ...found, validators, nextValidators };
   }
 
   hasWork(): boolean {
@@ -480,10 +484,22 @@ export class Blockchain implements Application {
       transactions.push({ ...identify(encoded), encoded });
       if (transactions.length % DECODED_PER_TURN === 0) await nextTurn();
     }
+    await this.#checkWork(transactions);
     const valid = await this.#signatures.verify(transactions, 'block');
     const wrong = transactions.find((_, index) => valid[index] !== true);
     if (wrong !== undefined) throw new InvalidBlockError(`transaction ${wrong.id}: the signature does not verify`);
     return transactions;
+  }
+
+  /** Checks the work of a block's registrations; they are few, or the block is invalid. Throws {@link InvalidBlockError}. */
+  async #checkWork(transactions: readonly SignedTransaction[]): Promise<void> {
+    const registrations = transactions.filter(({ transaction }) => transaction.body.call.tag === 'registerMiner');
+    if (registrations.length > this.#state.parameters.registration.maxPerBlock)
+      throw new InvalidBlockError(`${registrations.length} registrations in a block`);
+    for (const { id, transaction } of registrations) {
+      if (!(await this.#works.hold(transaction, { always: true })))
+        throw new InvalidBlockError(`transaction ${id}: it claims work that was not done`);
+    }
   }
 
   #remember(id: Hash, executed: ExecutedBlock): void {

@@ -2,7 +2,7 @@
  * Blocks, votes and commits: the formats on which consensus, sync and the store agree.
  */
 import { Bytes, type CodecType, i32, Option, Struct, u8, u32, u64 } from 'scale-ts';
-import { accountCodec, decodeStrict, hashCodec, Vector } from './codec.ts';
+import { accountCodec, DecodeError, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash } from './hash.ts';
 
 /** Largest block, and so largest proposal, in bytes (DESIGN 4: proposals up to 1 MiB on the wire). */
@@ -80,6 +80,22 @@ export function encodeBlock(block: Block): Uint8Array {
 /** Reads a block; throws DecodeError for anything but the canonical encoding. Checks nothing else. */
 export function decodeBlock(bytes: Uint8Array): Block {
   return decodeStrict(blockCodec, bytes, MAX_BLOCK_BYTES, 'block');
+}
+
+/** Bytes of a block that hold its header, and more: headers are of one size, below this. */
+export const HEADER_PREFIX_BYTES = 1024;
+
+/**
+ * The header of a block in its encoding, of which the first {@link HEADER_PREFIX_BYTES} are enough. For blocks that were
+ * decoded as a whole before: it is not looked at whether the encoding is canonical. Throws DecodeError.
+ */
+export function headerOfBlock(bytes: Uint8Array): Header {
+  try {
+    // A copy, because scale-ts reads from the start of the underlying buffer.
+    return headerCodec.dec(Uint8Array.from(bytes.subarray(0, HEADER_PREFIX_BYTES)));
+  } catch (cause) {
+    throw new DecodeError('header of a block: malformed encoding', { cause });
+  }
 }
 
 /** Next beacon from the parent's beacon and the 32-byte VRF output. */

@@ -7,6 +7,7 @@ import type { Amount } from './amount.ts';
 import { canonicalJson } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import type { Parameters } from './parameters.ts';
+import { NO_WORK, type RegistrationWork } from './registration-work.ts';
 import type { Call, Score } from './transaction.ts';
 import type { SessionKey } from './validator-set.ts';
 
@@ -63,9 +64,9 @@ export function voteParameters(change: ParameterChange, height: number): Call {
   return { tag: 'voteParameters', value: { change: canonicalJson(change), height } };
 }
 
-/** Joins training from the next round on. `device`: text for people, at most 64 bytes. */
-export function registerMiner(device: string): Call {
-  return { tag: 'registerMiner', value: { device } };
+/** Joins training from the next round on. `device`: text for people, at most 64 bytes. `work`: the price, where there is one. */
+export function registerMiner(device: string, work: RegistrationWork = NO_WORK): Call {
+  return { tag: 'registerMiner', value: { device, ...work } };
 }
 
 /** Binds the submission of a slot; `commitment` is `submissionCommitment`. */

@@ -115,6 +115,21 @@ export const parametersSchema = v.strictObject({
     /** Time before a jailed validator may come back. */
     jailMs: v.pipe(positiveInteger, v.maxValue(TEN_YEARS_MS)),
   }),
+  /** What a registration costs and how long it lasts (`ledger/registration-price.ts`, `registration-expiry.ts`). */
+  registration: v.strictObject({
+    /** Hashes (2 ms of a core each) that a registration takes while it is quiet; 0: registrations are free. */
+    baseWork: v.pipe(integer, v.maxValue(1_000_000)),
+    /** Registrations an hour that leave the price where it is. */
+    perHour: v.pipe(positiveInteger, v.maxValue(1_000_000)),
+    /** So many registrations in a burst double the price. */
+    doubling: v.pipe(positiveInteger, v.maxValue(1_000_000)),
+    /** Most registrations of a block. */
+    maxPerBlock: v.pipe(positiveInteger, v.maxValue(1000)),
+    /** Work is for a challenge at most twice as old as this. */
+    challengeMs: v.pipe(positiveInteger, v.maxValue(TEN_YEARS_MS)),
+    /** A registration without newly accepted work in this time is forgotten. */
+    expiryMs: v.pipe(positiveInteger, v.maxValue(TEN_YEARS_MS)),
+  }),
   /** Training recipe; read by kernels and roles, opaque to the ledger except for being the same for all. */
   training: v.strictObject({
     batchSequences: positiveInteger,

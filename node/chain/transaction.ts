@@ -1,7 +1,7 @@
 /**
  * Transactions: what an account asks the ledger to do. SCALE on the wire, sr25519 over domain-separated bytes.
  */
-import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u128 } from 'scale-ts';
+import { _void, Bytes, type CodecType, Enum, i64, Struct, str, u8, u16, u32, u64, u128 } from 'scale-ts';
 import type { AccountId } from './account.ts';
 import { accountCodec, DecodeError, decodeStrict, hashCodec, Vector } from './codec.ts';
 import { domainHash, type Hash, hashBytes } from './hash.ts';
@@ -25,8 +25,9 @@ export type Score = CodecType<typeof scoreCodec>;
 const callArguments = {
   /** Moves ALICE. Amounts in units. */
   transfer: Struct({ to: accountCodec, amount: u128 }),
-  /** Joins training from the next round on. `device` is free text for people, at most 64 bytes. */
-  registerMiner: Struct({ device: str }),
+  /** Joins training from the next round on. `device` is free text for people, at most 64 bytes; the rest is its price, see
+   * `ledger/registration-price.ts`. */
+  registerMiner: Struct({ device: str, challenge: hashCodec, solution: u64, work: u64 }),
   /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
   commitSubmission: Struct({ round: u32, slot: u8, commitment: hashCodec }),
   /**
@@ -75,6 +76,9 @@ const bodyCodec = Struct({
 });
 export type TransactionBody = CodecType<typeof bodyCodec>;
 
+/** A transaction may name a last height at most this far away. */
+export const MAX_VALIDITY_BLOCKS = 65_536;
+
 /** Version written into new transactions. */
 export const TRANSACTION_VERSION = 1;
 
@@ -106,7 +110,7 @@ const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
  */
 const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
   transfer: 48,
-  registerMiner: 2 + 64,
+  registerMiner: 2 + 64 + 32 + 8 + 8,
   commitSubmission: 37,
   revealSubmission: 5 + 2 + 128 + 4 + 32 + 2 + 128,
   commitScores: 36,

@@ -15,6 +15,7 @@ import { type VerifySession, verifyCommit } from './commit-verifier.ts';
 import type { Engine } from './engine.ts';
 import { BlockRefusedError } from './engine-parts.ts';
 import type { Logger } from './logger.ts';
+import { Patience } from './patience.ts';
 
 /** Name of the protocol. */
 export const BLOCK_SYNC_PROTOCOL = 'consensus-blocks';
@@ -38,12 +39,12 @@ export const BLOCK_SYNC_LIMITS: ProtocolLimits = {
 /** How long a peer that lied is not asked, at first; doubled with each lie up to the longest. */
 const FIRST_DROP_MS = 5_000;
 const LONGEST_DROP_MS = 300_000;
-/** The same for a peer that did not answer: most likely the network's fault. */
-const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 15_000;
-/** When a peer has not answered by then, another is asked as well; and how many may be asked for one batch. */
+/**
+ * When a peer has not answered by then, another is asked as well, and the slow one comes after the prompt ones from then
+ * on; and how many may be asked for one batch: the first answer that comes stops the others.
+ */
 const HEDGE_MS = 1_000;
-const MAX_ASKED = 4;
+const MAX_ASKED = 8;
 /** Peers remembered; the one heard of least recently goes. */
 const MAX_PEERS = 512;
 
@@ -88,12 +89,11 @@ interface PeerRecord {
   /** Lies so far. */
   lies: number;
   droppedUntilMs: number;
-  /** Answers that did not come, since the last that did. */
-  silences: number;
-  pausedUntilMs: number;
+  /** Its last answer was not there when another peer had to be asked as well. */
+  slow: boolean;
 }
 
-const NEW_PEER: PeerRecord = { height: 0, lies: 0, droppedUntilMs: 0, silences: 0, pausedUntilMs: 0 };
+const NEW_PEER: PeerRecord = { height: 0, lies: 0, droppedUntilMs: 0, slow: false };
 
 export interface BlockSyncComponents {
   readonly application: Pick<Application, 'height' | 'validators'>;
@@ -109,12 +109,14 @@ export interface BlockSyncComponents {
 export class BlockSync {
   readonly #components: BlockSyncComponents;
   readonly #abort = new AbortController();
-  #peers = new Map<PeerIdText, PeerRecord>();
+  readonly #patience: Patience;
+  readonly #peers = new Map<PeerIdText, PeerRecord>();
   #turn = 0;
   #running: Promise<void> | undefined;
 
   constructor(components: BlockSyncComponents) {
     this.#components = components;
+    this.#patience = new Patience(components.clock);
   }
 
   /** True while blocks are being fetched. */
@@ -124,16 +126,18 @@ export class BlockSync {
 
   /** Notes how far a peer says it is, and begins to fetch when that is further than this node. */
   report(peer: PeerIdText, height: number): void {
-    const known = this.#peers.get(peer) ?? NEW_PEER;
-    this.#peers.delete(peer);
-    this.#peers.set(peer, { ...known, height });
-    if (this.#peers.size > MAX_PEERS) {
-      for (const oldest of this.#peers.keys()) {
-        this.#peers.delete(oldest);
-        break;
-      }
-    }
+    this.#remember(peer, { ...(this.#peers.get(peer) ?? NEW_PEER), height });
     this.#begin();
+  }
+
+  #remember(peer: PeerIdText, record: PeerRecord): void {
+    this.#peers.delete(peer);
+    this.#peers.set(peer, record);
+    if (this.#peers.size <= MAX_PEERS) return;
+    for (const oldest of this.#peers.keys()) {
+      this.#peers.delete(oldest);
+      break;
+    }
   }
 
   /** Leaves a peer that lied alone for a while. */
@@ -141,21 +145,13 @@ export class BlockSync {
     const known = this.#peers.get(peer) ?? NEW_PEER;
     const pauseMs = Math.min(LONGEST_DROP_MS, FIRST_DROP_MS * 2 ** Math.min(known.lies, 16));
     const droppedUntilMs = this.#components.clock.nowMs() + pauseMs;
-    this.#peers.set(peer, { ...known, height: 0, lies: known.lies + 1, droppedUntilMs });
+    this.#remember(peer, { ...known, height: 0, lies: known.lies + 1, droppedUntilMs });
     this.#components.logger.warn({ peer, reason, pauseMs }, 'block sync: peer dropped');
   }
 
-  #answered(peer: PeerIdText): void {
+  #isSlow(peer: PeerIdText, slow: boolean): void {
     const known = this.#peers.get(peer);
-    if (known !== undefined) this.#peers.set(peer, { ...known, silences: 0 });
-  }
-
-  /** Asks others first for a moment. */
-  #pause(peer: PeerIdText): void {
-    const known = this.#peers.get(peer) ?? NEW_PEER;
-    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(known.silences, 16));
-    const pausedUntilMs = this.#components.clock.nowMs() + pauseMs;
-    this.#peers.set(peer, { ...known, silences: known.silences + 1, pausedUntilMs });
+    if (known !== undefined) this.#peers.set(peer, { ...known, slow });
   }
 
   /** True while a peer is left alone because it lied. */
@@ -168,16 +164,24 @@ export class BlockSync {
     await this.#running;
   }
 
-  /** Peers that say they are further than `height`, none of them dropped; each time another comes first. */
+  /**
+   * Peers that say they are further than `height`, none of them dropped: the slow ones last, and each time another comes
+   * first.
+   */
   #candidates(height: number): PeerIdText[] {
     const nowMs = this.#components.clock.nowMs();
-    const able = [...this.#peers]
-      .filter(([, known]) => known.height > height && known.droppedUntilMs <= nowMs && known.pausedUntilMs <= nowMs)
-      .map(([peer]) => peer)
-      .sort();
-    if (able.length === 0) return [];
-    const first = this.#turn++ % able.length;
-    return [...able.slice(first), ...able.slice(0, first)];
+    const able = [...this.#peers].filter(
+      ([peer, known]) => known.height > height && known.droppedUntilMs <= nowMs && !this.#patience.isPassedOver(peer),
+    );
+    const turn = this.#turn++;
+    return [false, true].flatMap((slow) => {
+      const alike = able
+        .filter(([, known]) => known.slow === slow)
+        .map(([peer]) => peer)
+        .sort();
+      const first = turn % Math.max(1, alike.length);
+      return [...alike.slice(first), ...alike.slice(0, first)];
+    });
   }
 
   #begin(): void {
@@ -239,18 +243,24 @@ export class BlockSync {
         if (peer === undefined || asked.size >= MAX_ASKED) return open === 0 ? finish(undefined) : undefined;
         asked.add(peer);
         open += 1;
-        const cancel = clock.schedule(HEDGE_MS, askNext);
+        let late = false;
+        const cancel = clock.schedule(HEDGE_MS, () => {
+          late = true;
+          this.#isSlow(peer, true);
+          askNext();
+        });
         void this.#fetch(peer, fromHeight, signal).then((result) => {
           cancel();
           open -= 1;
           if (signal.aborted) return resolve(undefined);
           if (Array.isArray(result)) {
-            this.#answered(peer);
+            this.#patience.answered(peer);
+            this.#isSlow(peer, late);
             return finish({ peer, blocks: result });
           }
           // Blocks that became final here in the meantime are no lie of the peer's.
           if (result instanceof LyingPeerError && application.height < fromHeight) this.drop(peer, result.message);
-          else this.#pause(peer);
+          else this.#patience.silent(peer);
           askNext();
         });
       };

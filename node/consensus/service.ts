@@ -34,6 +34,7 @@ import { EvidencePool } from './evidence-pool.ts';
 import { EvidenceRelay } from './evidence-relay.ts';
 import { type ConsensusTopic, Ingress } from './ingress.ts';
 import type { Logger } from './logger.ts';
+import { Patience } from './patience.ts';
 import { type Directory, diskDirectory } from './storage.ts';
 
 export interface ConsensusInit {
@@ -83,7 +84,14 @@ export interface ConsensusStatus {
 const MIN_PULSE_MS = 200;
 const MAX_PULSE_MS = 3_000;
 /** Peers that may be asked at the same time: one that does not answer must not keep this node from asking others. */
-const MAX_ASKED = 4;
+const MAX_ASKED = 8;
+/** When a peer has not answered by then, another is asked as well. */
+const HEDGE_MS = 1_000;
+/**
+ * Of these, those asked because they spoke of a height far ahead. Anyone can say that, and say it again when its silence
+ * is over: the others are for peers that this node chooses.
+ */
+const MAX_BOASTERS_ASKED = 2;
 /** How often a peer is asked how far it is while nothing happens. */
 const IDLE_PULSE_MS = 2_000;
 /** See the head of this file. Make one with {@link consensus}. */
@@ -100,7 +108,11 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
   readonly #abort = new AbortController();
   #unsubscribe: (() => void)[] = [];
   #cancelPulse: (() => void) | undefined;
+  #cancelHedge: (() => void) | undefined;
+  readonly #patience: Patience;
   readonly #asked = new Set<PeerIdText>();
+  /** Of these, those that made this node ask. */
+  readonly #boasters = new Set<PeerIdText>();
   #turn = 0;
   #running = false;
 
@@ -111,6 +123,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     this.#init = init;
     this.#components = components;
     this.#clock = components.clock ?? systemClock;
+    this.#patience = new Patience(this.#clock);
     this.#pulseMs = Math.min(MAX_PULSE_MS, Math.max(MIN_PULSE_MS, parameters.prevoteTimeoutMs));
     const directory = typeof init.directory === 'string' ? diskDirectory(init.directory) : init.directory;
     this.#directory = directory;
@@ -135,7 +148,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
       verify,
       wantsEvidence: (evidence) => this.#evidence?.pool.wants(evidence) ?? false,
       onEvidence: (evidence) => this.#onEvidence(evidence),
-      onAhead: (peer) => this.#ask(peer),
+      onAhead: (peer) => this.#askBoaster(peer),
     });
     this.#sync = new BlockSync({
       application,
@@ -174,6 +187,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#unsubscribe = [];
     this.#cancelPulse?.();
+    this.#cancelHedge?.();
     this.#evidence?.relay.stop();
     this.#abort.abort();
     await this.#sync.stop();
@@ -244,10 +258,34 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     const delayMs = waiting ? Math.max(IDLE_PULSE_MS, this.#pulseMs) : this.#pulseMs;
     this.#cancelPulse = this.#clock.schedule(delayMs, () => {
       this.#engine.rebroadcast();
-      const peers = [...this.#components.discovery.peers()].sort().filter((peer) => !this.#sync.isDropped(peer));
-      if (peers.length > 0) this.#ask(peers[this.#turn++ % peers.length]);
+      this.#askSomebody();
       this.#armPulse();
     });
+  }
+
+  /** Asks another peer each time; when there is no answer soon, one more. */
+  #askSomebody(): void {
+    const peers = [...this.#components.discovery.peers()]
+      .sort()
+      .filter((peer) => !this.#sync.isDropped(peer) && !this.#asked.has(peer));
+    const prompt = peers.filter((peer) => !this.#patience.isPassedOver(peer));
+    const candidates = prompt.length > 0 ? prompt : peers;
+    if (candidates.length === 0) return;
+    const peer = candidates[this.#turn++ % candidates.length];
+    this.#ask(peer);
+    this.#cancelHedge?.();
+    this.#cancelHedge = this.#clock.schedule(HEDGE_MS, () => {
+      if (!this.#running || !this.#asked.has(peer)) return;
+      this.#patience.silent(peer);
+      this.#askSomebody();
+    });
+  }
+
+  /** Asks a peer that spoke of a height far ahead, unless it was silent a moment ago. */
+  #askBoaster(peer: PeerIdText): void {
+    if (this.#boasters.size >= MAX_BOASTERS_ASKED || this.#asked.has(peer) || this.#patience.isPassedOver(peer)) return;
+    this.#ask(peer);
+    if (this.#asked.has(peer)) this.#boasters.add(peer);
   }
 
   /** Asks a peer what this node lacks. */
@@ -257,9 +295,11 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     void this.#catchUp(peer)
       .catch((error: unknown) => {
         this.#components.logger.debug({ peer, error: String(error) }, 'consensus: a peer did not answer');
+        this.#patience.silent(peer);
       })
       .finally(() => {
         this.#asked.delete(peer);
+        this.#boasters.delete(peer);
       });
   }
 
@@ -269,6 +309,7 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
       signal: this.#abort.signal,
     });
     if (!this.#running) return;
+    this.#patience.answered(peer);
     try {
       const { finalizedHeight, proposals, votes } = decodeCatchUpResponse(bytes);
       for (const data of proposals) this.#take('proposals', data, peer);

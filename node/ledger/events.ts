@@ -63,6 +63,8 @@ export type LedgerEvent =
       readonly epoch: number;
     }
   | { readonly type: 'minerRegistered'; readonly account: AccountId }
+  /** Its registration brought no accepted work for too long, and is forgotten. */
+  | { readonly type: 'minerExpired'; readonly account: AccountId }
   /** Its last `newcomerTries` seats came to nothing: it has to register again to be seated. */
   | { readonly type: 'minerStruckOff'; readonly account: AccountId }
   /** A round, or its training phase anew, opened with this many seats, `proven` of them of accounts with accepted work. */

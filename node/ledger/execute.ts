@@ -6,7 +6,7 @@ import type { AccountId } from '../chain/account.ts';
 import { type EquivocationEvidence, MAX_EVIDENCE_PER_BLOCK } from '../chain/evidence.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
-import { TRANSACTION_VERSION, type Transaction } from '../chain/transaction.ts';
+import { MAX_VALIDITY_BLOCKS, TRANSACTION_VERSION, type Transaction } from '../chain/transaction.ts';
 import { advanceNonce, readAccount, transfer } from './accounts.ts';
 import { approve, transferFrom } from './allowances.ts';
 import { bond, unbond, withdraw } from './bonding.ts';
@@ -26,6 +26,8 @@ import { unjail } from './jail.ts';
 import { commitEvidence, EVIDENCE_ERRORS, evidenceError } from './offences.ts';
 import { applyScheduledChanges, voteParameters } from './parameter-votes.ts';
 import { CHAIN, type ChainRecord } from './parameters.ts';
+import { expireRegistrations, watchForExpiry } from './registration-expiry.ts';
+import { advanceRegistration, payWork } from './registration-price.ts';
 import { registerMiner } from './registry.ts';
 import { advanceRound } from './round-clock.ts';
 import { attestModel, commitScores, commitSubmission, revealScores, revealSubmission } from './rounds.ts';
@@ -34,9 +36,6 @@ import { admitArrivals } from './standing.ts';
 import { LedgerState } from './state.ts';
 import { advanceValidators } from './validators.ts';
 import { releaseVested } from './vesting.ts';
-
-/** A transaction may name a last height at most this far away. */
-export const MAX_VALIDITY_BLOCKS = 65_536;
 
 /** A decoded transaction with its id. Its signature was checked by the caller. */
 export interface SignedTransaction {
@@ -190,6 +189,8 @@ function run(state: LedgerState, input: BlockInput, unfit: (what: string, why: s
     receipts.push({ id, signer, nonce, call: call.tag, error });
   }
   events.push(...advanceRound(draft, input, parameters));
+  events.push(...expireRegistrations(draft, input, parameters));
+  advanceRegistration(draft, input, parameters);
   admitArrivals(draft);
   events.push(...advanceValidators(draft, input, parameters));
   events.push(...applyScheduledChanges(draft, input.height));
@@ -286,8 +287,12 @@ function carryOut(
       return unjail(draft, signer, input);
     case 'voteParameters':
       return voteParameters(draft, signer, call.value, input.height);
-    case 'registerMiner':
-      return registerMiner(draft, signer, call.value.device, input);
+    case 'registerMiner': {
+      payWork(draft, call.value, input, parameters);
+      const registered = registerMiner(draft, signer, call.value.device, input);
+      watchForExpiry(draft, signer, input.timeMs, parameters.registration.expiryMs);
+      return registered;
+    }
     case 'commitSubmission':
       commitSubmission(draft, signer, call.value);
       return [];

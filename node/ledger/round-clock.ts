@@ -166,7 +166,12 @@ function stepTrain(
   const parts = seats.map((seat) => ({ ...seat, done: committed.has(seatKey(seat)) }));
   const { trainMinimumMs: minimumMs, trainDeadlineMs: deadlineMs } = parameters.rounds;
   if (!isComplete(draft, parts, round, at, { minimumMs, deadlineMs })) return undefined;
-  const absent = parts.filter(({ done }) => !done).map(({ account }) => ({ account, outcome: 'absent' as const }));
+  const isExcused = !parts.some(({ done, proven }) => done && proven);
+  const absent = parts
+    .filter(({ done }) => !done)
+    .map(
+      ({ account, proven }) => ({ account, outcome: proven && isExcused ? ('excused' as const) : 'absent' }) as const,
+    );
   const events = leaveSeats(draft, round, absent, at, parameters);
   if (submissions.length === 0) return [...events, ...opening(draft, at, parameters, next)];
   return [...events, ...enter(draft, round, 'reveal', at)];
@@ -246,7 +251,7 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
   const submissions = settleSubmissions(draft.get(SUBMISSIONS) ?? [], sheets, parameters.rounds.acceptanceFloorPpm);
   const heldOutLoss = weightedMedian(sheets.map((sheet) => ({ value: sheet.heldOutLoss, power: sheet.power })));
   for (const { account, accepted } of submissions) countSubmission(draft, account, accepted, round.round);
-  const left = leaveSeats(draft, round, submissions.map(outcomeOf), at, parameters);
+  const left = leaveSeats(draft, round, outcomes(submissions, draft.get(SEATS) ?? []), at, parameters);
   const present = new Set(sheets.map(({ validator }) => validator));
   // A round in which no miner revealed asked nothing of the validators.
   const absences = sheets.length === 0 ? [] : noteAttendance(draft, currentValidators(draft), present, at, parameters);
@@ -285,8 +290,19 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
   return [...events, ...closeRound(draft, round, at, parameters, 'nothingAccepted')];
 }
 
-function outcomeOf({ account, accepted, reason }: SubmissionResult): { account: AccountId; outcome: SeatOutcome } {
-  return { account, outcome: accepted ? 'accepted' : reason === 'notRevealed' ? 'absent' : 'rejected' };
+/** What became of the seats whose submissions these are. */
+function outcomes(
+  submissions: readonly SubmissionResult[],
+  seats: readonly SeatRecord[],
+): { account: AccountId; outcome: SeatOutcome }[] {
+  const proven = new Set(seats.filter((seat) => seat.proven).map(seatKey));
+  const isExcused = !submissions.some((submission) => submission.accepted && proven.has(seatKey(submission)));
+  return submissions.map((submission) => {
+    const { account, accepted, reason } = submission;
+    if (accepted) return { account, outcome: 'accepted' };
+    if (isExcused && proven.has(seatKey(submission))) return { account, outcome: 'excused' };
+    return { account, outcome: reason === 'notRevealed' ? 'absent' : 'rejected' };
+  });
 }
 
 function stepAggregate(

@@ -9,8 +9,7 @@
  * - Of the newcomers' k seats, half (rounded up) go to those who have waited for longest, the others by lottery to those who
  *   were never seated. With Q newcomers in line before it, a newcomer is seated at the latest at the `ceil((Q + 1) / ceil(k / 2))`th
  *   opening after its registration, whoever registers later; with luck in the lottery long before.
- * - Who is out of turn (`standing.ts`) is left out, unless there is nobody else of its kind that could take the proven
- *   accounts' seats, or nobody at all.
+ * - Who is out of turn (`standing.ts`) is left out, unless there is nobody else at all.
  *
  * An account that registers in the block that opens the phase is not among them (`admitArrivals`).
  */
@@ -56,9 +55,6 @@ export function chooseSeats(
   { rounds }: Parameters,
 ): SeatRecord[] {
   callBack(draft, opening);
-  if (PROVEN.bounds(draft).length === 0) callBack(draft, opening, 'proven');
-  if (PROVEN.bounds(draft).length + NEWCOMERS.bounds(draft).length === 0) callBack(draft, opening, 'everybody');
-
   const limit = seatLimit(rounds, trainingShards);
   const proven = Math.min(PROVEN.bounds(draft).length, limit);
   const share = Math.floor((proven * rounds.newcomerSeatsPpm) / 1_000_000);

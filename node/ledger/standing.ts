@@ -10,6 +10,10 @@
  * | newcomer | every one without accepted work | `noShowRounds` openings, doubled with each miss | has to register again |
  * | proven | every one without accepted work | if it did not commit or reveal: the same; else nothing | is a newcomer again |
  *
+ * Misses of proven accounts count only where another one did better: what befalls them all (an outage, weights that nobody
+ * improves) is nobody's fault, and must not hand all seats to whoever has registered most names. So once there is a proven
+ * account, there is always one in line.
+ *
  * So a registration buys at most `newcomerTries` seats without accepted work, and one piece of accepted work at most
  * `idleRounds` rounds in which others wait in vain, further and further apart. Time is counted in openings of the training
  * phase, not in rounds: where nobody commits, the phase opens again, and those who missed it are behind the others.
@@ -96,16 +100,13 @@ function backInLine(draft: Draft, account: AccountId): void {
   draft.set(standingRecord(account), { ...standing, place: lineOf(standing).append(draft, account) });
 }
 
-/** Those whose time out of turn is over at that opening go back into line, and so do all of a kind that is let off. */
-export function callBack(draft: Draft, opening: number, letOff: 'nobody' | 'proven' | 'everybody' = 'nobody'): void {
-  const isLetOff = (account: AccountId) =>
-    letOff === 'everybody' || (letOff === 'proven' && draft.get(standingRecord(account))?.proven === true);
-  const still: { account: AccountId; until: number }[] = [];
+/** Those whose time out of turn is over at that opening go back into line; all, where nobody would be in line. */
+export function callBack(draft: Draft, opening: number): void {
   const out = draft.get(OUT_OF_TURN) ?? [];
-  for (const entry of out) {
-    if (entry.until <= opening || isLetOff(entry.account)) backInLine(draft, entry.account);
-    else still.push(entry);
-  }
+  const inLine = PROVEN.bounds(draft).length + NEWCOMERS.bounds(draft).length;
+  const isEveryone = inLine === 0 && out.every(({ until }) => until > opening);
+  const still = out.filter(({ until }) => !isEveryone && until > opening);
+  for (const { account, until } of out) if (isEveryone || until <= opening) backInLine(draft, account);
   if (still.length < out.length) draft.set(OUT_OF_TURN, still);
 }
 
@@ -117,8 +118,11 @@ export function leaveLine(draft: Draft, account: AccountId): void {
   draft.set(standingRecord(account), { ...standing, place: undefined });
 }
 
-/** What became of a seat. `absent`: not committed, or not revealed; `rejected`: what was revealed was not accepted. */
-export type SeatOutcome = 'accepted' | 'rejected' | 'absent';
+/**
+ * What became of a seat. `absent`: not committed, or not revealed; `rejected`: what was revealed was not accepted;
+ * `excused`: one of these, by a proven account, where no other proven one did better.
+ */
+export type SeatOutcome = 'accepted' | 'rejected' | 'absent' | 'excused';
 
 /**
  * Ends a seat of that opening: the account goes back into line, out of turn, or, `false`, is registered no longer.
@@ -134,6 +138,10 @@ export function noteSeat(
   if (before === undefined) return false;
   if (outcome === 'accepted') {
     draft.set(standingRecord(account), { proven: true, misses: 0, place: undefined });
+    backInLine(draft, account);
+    return true;
+  }
+  if (outcome === 'excused') {
     backInLine(draft, account);
     return true;
   }

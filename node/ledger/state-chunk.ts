@@ -58,6 +58,13 @@ function isInChunk(path: Bytes32, depth: number, position: number): boolean {
   return true;
 }
 
+/** Thrown when a chunk would be larger than allowed: the state has to be cut into more pieces. */
+export class ChunkTooLargeError extends Error {
+  static readonly code = 'ERR_STATE_CHUNK_TOO_LARGE';
+  readonly code = ChunkTooLargeError.code;
+  override readonly name = 'ChunkTooLargeError';
+}
+
 /** Every entry below a node, in the order of paths. */
 function* entriesBelow(node: TreeNode): IterableIterator<{ key: string; value: Uint8Array }> {
   const waiting: TreeNode[] = [node];
@@ -68,8 +75,16 @@ function* entriesBelow(node: TreeNode): IterableIterator<{ key: string; value: U
   }
 }
 
-/** Piece number `position` of `2 ** depth`. Depth 0 is the whole state. */
-export function chunkOf(tree: StateTree, depth: number, position: number): StateChunk {
+/**
+ * Piece number `position` of `2 ** depth`. Depth 0 is the whole state. Throws {@link ChunkTooLargeError} as soon as keys
+ * and values have more than `maxBytes`: whoever asks chooses the depth.
+ */
+export function chunkOf(
+  tree: StateTree,
+  depth: number,
+  position: number,
+  maxBytes: number = Number.POSITIVE_INFINITY,
+): StateChunk {
   const siblings: (Hash | undefined)[] = [];
   let node = tree.top;
   while (node?.kind === 'inner' && siblings.length < depth) {
@@ -82,7 +97,15 @@ export function chunkOf(tree: StateTree, depth: number, position: number): State
     const other = { path: toHash(node.path), valueDigest: toHash(sha256(node.value)) };
     return { entries: [], siblings, other };
   }
-  return { entries: [...entriesBelow(node)], siblings, other: undefined };
+  const entries: { key: string; value: Uint8Array }[] = [];
+  let bytes = 0;
+  for (const entry of entriesBelow(node)) {
+    bytes += entry.key.length + entry.value.length;
+    if (bytes > maxBytes)
+      throw new ChunkTooLargeError(`piece ${position} of 2^${depth} has more than ${maxBytes} bytes`);
+    entries.push(entry);
+  }
+  return { entries, siblings, other: undefined };
 }
 
 /**

@@ -18,6 +18,7 @@ import { holderRecord, mintedUnits, unitsIn } from './holdings.ts';
 import { targetIssuance } from './issuance.ts';
 import { CHAIN, type ChainRecord, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { prove, type StateProof } from './proof.ts';
+import { firstRegistration, REGISTRATION, type RegistrationRecord, registrationPrice } from './registration-price.ts';
 import { type MinerRecord, minerRecord } from './registry.ts';
 import { openFirstRound } from './round-clock.ts';
 import {
@@ -117,6 +118,7 @@ export class LedgerState implements StateReader {
     }
     draft.set(SUPPLY, { totalIssuance: 0n, burned: 0n, infrastructurePot: 0n });
     draft.set(EPOCH, { epoch: 1, startTimeMs: timeMs, firstRound: 1, miners: [], validators: [] });
+    draft.set(REGISTRATION, firstRegistration(genesisBeacon(hash), timeMs));
     draft.set(CHECKPOINT, { round: 0, modelRoot, cid: '' });
     openFirstRound(draft, { height: 0, timeMs, beacon: genesisBeacon(hash) }, genesis.parameters, modelRoot);
     return new LedgerState(StateTree.empty.with(draft.changes()));
@@ -173,6 +175,16 @@ export class LedgerState implements StateReader {
 
   account(account: AccountId): AccountRecord {
     return readAccount(this, account);
+  }
+
+  /** What registrations are worked for, and how many there were lately. */
+  get registration(): RegistrationRecord {
+    return need(this, REGISTRATION);
+  }
+
+  /** Hashes that a registration costs as of the last block; 0 where it is free. */
+  get registrationPrice(): bigint {
+    return registrationPrice(this.registration, this.timeMs, this.parameters.registration);
   }
 
   miner(account: AccountId): MinerRecord | undefined {

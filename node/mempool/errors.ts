@@ -9,6 +9,7 @@ const REFUSALS = {
   // What is free is taken only when the ledger would do it.
   ...CALL_ERRORS,
   ERR_MALFORMED: 'not the canonical encoding of a transaction',
+  ERR_FALSE_WORK: 'the registration claims work that was not done',
   ERR_BAD_SIGNATURE: 'the signature is not the signer’s over this transaction on this network',
   ERR_DUPLICATE: 'the transaction is waiting already',
   ERR_NONCE_TAKEN: 'another transaction of the account with this nonce is waiting',
@@ -23,7 +24,12 @@ const REFUSALS = {
 export type RefusalCode = keyof typeof REFUSALS;
 
 /** Refusals that an honest peer never causes: the sender made or passed on something forged or malformed. */
-const BLAMED: ReadonlySet<RefusalCode> = new Set(['ERR_MALFORMED', 'ERR_BAD_SIGNATURE', 'ERR_TIP_NOT_SUPPORTED']);
+const BLAMED: ReadonlySet<RefusalCode> = new Set([
+  'ERR_MALFORMED',
+  'ERR_FALSE_WORK',
+  'ERR_BAD_SIGNATURE',
+  'ERR_TIP_NOT_SUPPORTED',
+]);
 
 /** Thrown when the mempool does not take a transaction. */
 export class TransactionRefusedError extends Error {

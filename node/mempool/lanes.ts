@@ -20,12 +20,13 @@ export interface LaneLimits {
 
 /**
  * Room of each lane. `validator`: three duties of two rounds for 256 validators are 1,536, a few KiB each. `miner`: two
- * calls of two rounds for a thousand seats. `registration`: many more than some blocks take. `paying`: several full blocks.
+ * calls of two rounds for a thousand seats. `registration`: many more than some blocks take; each
+ * is looked at again after every block, a tenth of a millisecond. `paying`: several full blocks.
  */
 export const DEFAULT_LANES: Readonly<Record<Lane, LaneLimits>> = {
   validator: { maxTransactions: 2048, maxBytes: 8 * 1024 * 1024 },
   miner: { maxTransactions: 4096, maxBytes: 2 * 1024 * 1024 },
-  registration: { maxTransactions: 512, maxBytes: 256 * 1024 },
+  registration: { maxTransactions: 128, maxBytes: 64 * 1024 },
   paying: { maxTransactions: 4096, maxBytes: 6 * 1024 * 1024 },
 };
 

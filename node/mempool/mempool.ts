@@ -11,9 +11,10 @@ import type { AccountId } from '../chain/account.ts';
 import { DecodeError } from '../chain/codec.ts';
 import type { Hash } from '../chain/hash.ts';
 import type { Parameters } from '../chain/parameters.ts';
-import { decodeTransaction, type Transaction, transactionId } from '../chain/transaction.ts';
+import { type Call, decodeTransaction, type Transaction, transactionId } from '../chain/transaction.ts';
 import { type Admission, waitingKey } from '../ledger/admission.ts';
 import { inclusionError, type SignedTransaction } from '../ledger/execute.ts';
+import { WorkChecksBusyError } from '../registration/work-checks.ts';
 import { type Urgency, VerifierBusyError } from '../signature-checks/verifier.ts';
 import { TransactionRefusedError } from './errors.ts';
 import { DEFAULT_LANES, LANE_ORDER, type Lane, type LaneLimits, laneOf } from './lanes.ts';
@@ -43,6 +44,8 @@ export interface MempoolComponents {
   spendable(account: AccountId): bigint;
   /** Whether a free call may wait. */
   admission(transaction: Transaction): Admission;
+  /** True when the transaction claims no work that was not done. May take a while; throws `WorkChecksBusyError`. */
+  hasWork(transaction: Transaction): Promise<boolean>;
   /** True when the signature is valid. May take a while; throws {@link VerifierBusyError} when too many wait. */
   verify(transaction: Transaction, encoded: Uint8Array, urgency: Urgency): Promise<boolean>;
 }
@@ -146,12 +149,13 @@ export class Mempool {
 
   /**
    * Takes a transaction in wire form, which is not to change meanwhile. Throws {@link TransactionRefusedError}. Checks go by
-   * cost: size and form, then state, then the signature, which is checked elsewhere; as the chain and the pool may move
+   * cost: size and form, then state, then work and signature, which are checked elsewhere; as the chain and the pool may move
    * meanwhile, state is looked at again.
    */
   async add(encoded: Uint8Array, urgency: Urgency = 'own'): Promise<WaitingTransaction> {
     const candidate = decodeCandidate(encoded);
     this.#admit(candidate);
+    if (!(await this.#hasWork(candidate))) throw new TransactionRefusedError('ERR_FALSE_WORK');
     if (!(await this.#hasSignature(candidate, urgency))) throw new TransactionRefusedError('ERR_BAD_SIGNATURE');
     const { replaces, pushedOut, ...place } = this.#admit(candidate);
     if (replaces !== undefined) this.#remove(replaces);
@@ -173,7 +177,8 @@ export class Mempool {
     if (refused !== undefined && refused !== 'ERR_NONCE_GAP') throw new TransactionRefusedError(refused);
     if (nonce >= accountNonce + this.#limits.maxPerAccount) throw new TransactionRefusedError('ERR_NONCE_TOO_FAR');
     const line = this.#lines.get(signer);
-    if (line?.has(nonce) === true) throw new TransactionRefusedError('ERR_NONCE_TAKEN');
+    const sameNonce = line?.get(nonce);
+    if (sameNonce !== undefined && !outworks(call, sameNonce)) throw new TransactionRefusedError('ERR_NONCE_TAKEN');
     const fee = this.#components.fee(transaction, encoded);
     const key = fee === 0n ? waitingKey(signer, call) : undefined;
     const replaces = key === undefined ? undefined : this.#byKey.get(key);
@@ -192,8 +197,17 @@ export class Mempool {
       throw new TransactionRefusedError('ERR_CANNOT_PAY_FEE');
     }
     const lane = laneOf(call.tag, this.#components.isValidator(signer));
-    const pushedOut = this.#pushedOut(lane, signer, encoded.length, replaces);
+    const pushedOut = this.#pushedOut(lane, { signer, work: workOf(call) }, encoded.length, replaces);
     return { lane, fee, due, replaces, pushedOut };
+  }
+
+  async #hasWork({ transaction }: Candidate): Promise<boolean> {
+    try {
+      return await this.#components.hasWork(transaction);
+    } catch (cause) {
+      if (cause instanceof WorkChecksBusyError) throw new TransactionRefusedError('ERR_MEMPOOL_BUSY', { cause });
+      throw cause;
+    }
   }
 
   async #hasSignature({ transaction, encoded }: Candidate, urgency: Urgency): Promise<boolean> {
@@ -206,7 +220,7 @@ export class Mempool {
   }
 
   /**
-   * Transactions for the next block, in the order of execution: by lane, then earlier arrival, each account's in the order
+   * Transactions for the next block, in the order of execution: by lane, then more work, then earlier arrival, each account's in the order
    * of its nonces and at most its share. Stops at `maxBytes` of encoded transactions.
    */
   select(maxBytes: number): WaitingTransaction[] {
@@ -221,8 +235,9 @@ export class Mempool {
         ready.push(waiting);
       }
     }
-    ready.sort((a, b) => LANE_ORDER[a.lane] - LANE_ORDER[b.lane] || a.arrival - b.arrival);
-    return pack(ready, (account) => this.#components.nonce(account), consensus.maxTransactionsPerBlock, maxBytes);
+    ready.sort((a, b) => LANE_ORDER[a.lane] - LANE_ORDER[b.lane] || byWork(a, b) || a.arrival - b.arrival);
+    const fitting = atMost(ready, 'registration', this.#components.parameters().registration.maxPerBlock);
+    return pack(fitting, (account) => this.#components.nonce(account), consensus.maxTransactionsPerBlock, maxBytes);
   }
 
   /**
@@ -263,7 +278,7 @@ export class Mempool {
    */
   #pushedOut(
     lane: Lane,
-    signer: AccountId,
+    { signer, work }: { readonly signer: AccountId; readonly work: bigint },
     bytes: number,
     replaces: WaitingTransaction | undefined,
   ): WaitingTransaction[] {
@@ -274,6 +289,7 @@ export class Mempool {
     let excessBytes = taken + bytes - maxBytes - (isFreed ? replaces.encoded.length : 0);
     const out: WaitingTransaction[] = [];
     if (excess <= 0 && excessBytes <= 0) return out;
+    if (lane === 'registration') return [this.#leastWork(work)];
     if (lane !== 'paying') throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
     const { account, length } = this.#payingLines.longest();
     const line = account === undefined ? undefined : this.#lines.get(account);
@@ -289,6 +305,18 @@ export class Mempool {
     }
     if (excess > 0 || excessBytes > 0) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
     return out;
+  }
+
+  /** The registration that makes room for one with more work: all are nearly as large. Throws {@link TransactionRefusedError}. */
+  #leastWork(work: bigint): WaitingTransaction {
+    let least: WaitingTransaction | undefined;
+    for (const other of this.#lanes.registration.waiting) {
+      if (least === undefined || workOf(other.transaction.body.call) < workOf(least.transaction.body.call))
+        least = other;
+    }
+    if (least === undefined || workOf(least.transaction.body.call) >= work)
+      throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+    return least;
   }
 
   #insert(waiting: WaitingTransaction): void {
@@ -322,8 +350,31 @@ export class Mempool {
   }
 }
 
+/** Work that a registration claims; 0 for all other calls. */
+function workOf(call: Call): bigint {
+  return call.tag === 'registerMiner' ? call.value.work : 0n;
+}
+
+/** True for a registration that may take the place of one with the same nonce: it is worth a quarter more. */
+function outworks(call: Call, waiting: WaitingTransaction): boolean {
+  const before = waiting.transaction.body.call;
+  return call.tag === 'registerMiner' && before.tag === 'registerMiner' && workOf(call) * 4n > workOf(before) * 5n;
+}
+
+/** More work first; equal for everything but registrations. */
+function byWork(a: WaitingTransaction, b: WaitingTransaction): number {
+  const [first, second] = [workOf(a.transaction.body.call), workOf(b.transaction.body.call)];
+  return first === second ? 0 : first > second ? -1 : 1;
+}
+
 function byNonce(a: WaitingTransaction, b: WaitingTransaction): number {
   return a.transaction.body.nonce - b.transaction.body.nonce;
+}
+
+/** Without those of a lane beyond the first so many. */
+function atMost(ordered: readonly WaitingTransaction[], lane: Lane, most: number): readonly WaitingTransaction[] {
+  let seen = 0;
+  return ordered.filter((waiting) => waiting.lane !== lane || ++seen <= most);
 }
 
 /** Fees of everything in a line. */

@@ -3,7 +3,7 @@
  *
  * What a peer can hold here, and for how long:
  * - a stream that says nothing: a place in the {@link ReadingRoom}, for a few seconds;
- * - a request that was read: a token of its peer (and of its address), and if there is one, a place in the protocol's
+ * - a request that was read: a token of its peer, as a stranger also of its address and of all strangers; if there are such, a place in the protocol's
  *   {@link FairShare} and room for the largest answer among the {@link HeldAnswers}, both until the handler has ended
  *   *and* the answer has been taken off our hands. Who gets none is told so ("busy"), which costs six bytes;
  * - an answer that it does not read: until it is too slow, at once when another needs the room.
@@ -46,8 +46,9 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const RESERVED_PART = 1 / 4;
 const ADDRESS_PART = 1 / 4;
 
-/** Strangers of one address together may ask as often as so many peers. */
+/** Strangers of one address together, and all strangers together, may ask as often as so many peers. */
 const PEERS_PER_ADDRESS = 4;
+const PEERS_OF_STRANGERS = 16;
 
 /** Counters of one protocol. */
 export interface ProtocolStats {
@@ -105,6 +106,7 @@ export class ProtocolServer {
   readonly #places: FairShare;
   readonly #byPeer: TokenBuckets;
   readonly #byAddress: TokenBuckets;
+  readonly #strangers: TokenBuckets;
 
   constructor(parts: {
     name: string;
@@ -132,6 +134,7 @@ export class ProtocolServer {
     const burst = limits.burst ?? DEFAULT_LIMITS.burst;
     this.#byPeer = new TokenBuckets(rate, burst);
     this.#byAddress = new TokenBuckets(PEERS_PER_ADDRESS * rate, PEERS_PER_ADDRESS * burst);
+    this.#strangers = new TokenBuckets(PEERS_OF_STRANGERS * rate, PEERS_OF_STRANGERS * burst);
   }
 
   /** Serves one stream. Never throws: libp2p would turn that into a reset without a trace. */
@@ -183,6 +186,7 @@ export class ProtocolServer {
     const { peer, address, known } = claimant;
     if (!this.#byPeer.take(peer)) return undefined;
     if (!known && address !== undefined && !this.#byAddress.take(address)) return undefined;
+    if (!known && !this.#strangers.take('')) return undefined;
     let admission = this.#tryAdmit(stream, claimant);
     // Who holds nothing here is not refused for the sake of those who do not read.
     while (admission === undefined && !this.#places.holds(peer) && this.#shares.answers.endStalled())

@@ -8,6 +8,7 @@ import { decodeStrict, hashCodec } from '../chain/codec.ts';
 import { encodeLightBlock, type LightBlock, MAX_LIGHT_BLOCK_BYTES } from '../consensus/light-client/light-block.ts';
 import type { LedgerState } from '../ledger/state.ts';
 import { chunkDepth, chunkOf, encodeChunk, MAX_CHUNK_DEPTH } from '../ledger/state-chunk.ts';
+import { BoundedMap } from '../network/bounded-map.ts';
 import type { ProtocolLimits, RequestResponse } from '../network/interface.ts';
 
 export const LIGHT_BLOCK_PROTOCOL = 'light-block';
@@ -74,6 +75,9 @@ export class NotServedError extends Error {
   override readonly name = 'NotServedError';
 }
 
+/** States whose pieces are served although newer ones are offered: as far back as states are kept. */
+const MAX_OFFERED = 8;
+
 /** Entries read between two turns of the event loop. */
 const ENTRIES_PER_TURN = 10_000;
 
@@ -82,6 +86,8 @@ export class StateSyncServer {
   readonly #chain: ServedChain;
   readonly #intervalBlocks: number;
   readonly #chunkBytes: number;
+  /** States that were offered lately, by height: a newcomer may take a while to fetch one. They share what is equal. */
+  readonly #offered = new BoundedMap<number, LedgerState>(MAX_OFFERED);
   #offer: { readonly height: number; readonly answer: Promise<StateOffer> } | undefined;
 
   constructor(chain: ServedChain, { intervalBlocks = OFFER_INTERVAL_BLOCKS, chunkBytes = CHUNK_BYTES } = {}) {
@@ -102,8 +108,15 @@ export class StateSyncServer {
     const height = this.#chain.height - (this.#chain.height % this.#intervalBlocks);
     const state = height === 0 ? undefined : this.#chain.stateAt(height);
     if (state === undefined) return Promise.resolve({ height: 0, stateRoot: '00'.repeat(32) as never, depth: 0 });
+    this.#offered.set(height, state);
     if (this.#offer?.height !== height) this.#offer = { height, answer: this.#measure(height, state) };
     return this.#offer.answer;
+  }
+
+  /** The state of the latest height that is offered, and of the one before it. */
+  #latest(height: number): LedgerState | undefined {
+    const latest = this.#chain.height - (this.#chain.height % this.#intervalBlocks);
+    return height <= latest && height >= latest - this.#intervalBlocks ? this.#chain.stateAt(height) : undefined;
   }
 
   async #measure(height: number, state: LedgerState): Promise<StateOffer> {
@@ -127,11 +140,12 @@ export class StateSyncServer {
     const limit = STATE_CHUNK_LIMITS.maxRequestBytes;
     const { height, depth, position } = decodeStrict(chunkRequestCodec, request, limit, 'chunk request');
     if (depth > MAX_CHUNK_DEPTH || position >= 2 ** depth) throw new NotServedError('there is no such chunk');
-    // Only what was offered, or could have been a moment ago: other states may have to be rebuilt first.
+    // Only what was offered here, or could have been a moment ago: other states may have to be rebuilt first, block by
+    // block, for a request of nine bytes.
     if (height === 0 || height % this.#intervalBlocks !== 0)
       throw new NotServedError(`no state is offered at ${height}`);
-    const state = this.#chain.stateAt(height);
+    const state = this.#offered.get(height) ?? this.#latest(height);
     if (state === undefined) throw new NotServedError(`the state at ${height} is not kept`);
-    return encodeChunk(chunkOf(state.tree, depth, position));
+    return encodeChunk(chunkOf(state.tree, depth, position, MAX_CHUNK_BYTES));
   }
 }

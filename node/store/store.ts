@@ -12,6 +12,9 @@ import {
   decodeCommit,
   encodeBlock,
   encodeCommit,
+  HEADER_PREFIX_BYTES,
+  type Header,
+  headerOfBlock,
 } from '../chain/block.ts';
 import { type Hash, hashBytes, hashFromBytes } from '../chain/hash.ts';
 import type { ValidatorSet } from '../chain/validator-set.ts';
@@ -438,6 +441,14 @@ export class Store {
     const row = this.#get('SELECT block, finality FROM blocks WHERE height = ?', height);
     if (row === undefined) return undefined;
     return { block: decodeBlock(row.block as Uint8Array), commit: decodeCommit(row.finality as Uint8Array) };
+  }
+
+  /** Header and commit of a finalized block; its body, which may have a megabyte, is not read. */
+  header(height: number): { header: Header; commit: Commit } | undefined {
+    const sql = 'SELECT substr(block, 1, ?) AS start, finality FROM blocks WHERE height = ?';
+    const row = this.#get(sql, HEADER_PREFIX_BYTES, height);
+    if (row === undefined) return undefined;
+    return { header: headerOfBlock(row.start as Uint8Array), commit: decodeCommit(row.finality as Uint8Array) };
   }
 
   /**

@@ -8,16 +8,21 @@ import { sampleWindows } from '../../corpus/shard/windows.ts';
 import type { ModelClient } from '../../kernels/session/model-client.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import { blobCid } from '../../node/blobs/manifest.ts';
+import { TransactionExpiredError } from '../../node/blockchain/transaction-sender.ts';
 import type { AccountId } from '../../node/chain/account.ts';
-import type { Genesis } from '../../node/chain/genesis.ts';
+import { registerMiner } from '../../node/chain/calls.ts';
+import { type Genesis, networkId } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash, hashBytes } from '../../node/chain/hash.ts';
+import { NO_WORK, type RegistrationWork } from '../../node/chain/registration-work.ts';
 import { FIRST_SLOT, isSameSeat, type Seat, seatBytes } from '../../node/chain/seat.ts';
 import { type Call, submissionCommitment, taskNonce } from '../../node/chain/transaction.ts';
 import { assignedShards } from '../../node/ledger/draw.ts';
 import { isEnlisted } from '../../node/ledger/standing.ts';
 import type { LedgerState } from '../../node/ledger/state.ts';
 import type { Logger } from '../../node/log/logger.ts';
+import { TransactionRefusedError } from '../../node/mempool/errors.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
+import { solveRegistration } from '../../node/registration/solver.ts';
 import { BackgroundDuty } from '../background-duty.ts';
 import type { CorpusSource } from '../replica/corpus-source.ts';
 import type { ModelReplica } from '../replica/model-replica.ts';
@@ -32,7 +37,28 @@ import {
 } from './pending-submission.ts';
 
 /** Sends a call as a transaction of this account and resolves once it is in a block. Throws when it was refused. */
-export type SendCall = (call: Call, options: { signal: AbortSignal }) => Promise<void>;
+export type SendCall = (
+  call: Call,
+  options: { readonly signal: AbortSignal; readonly lifetimeBlocks?: number },
+) => Promise<void>;
+
+/** Work to aim at at first, in sixteenths of the price: it may rise by a few registrations until ours is in a block. */
+const FIRST_FACTOR = 20n;
+
+/** What is added each time that others did more. */
+const FACTOR_STEP = 8n;
+
+/** Blocks in which a registration has to be included; then it is tried with more work. */
+const REGISTRATION_BLOCKS = 20;
+
+/** True when a registration was not included, or not taken, because others did more work or the challenge is over. */
+function isOutbid(error: unknown): boolean {
+  if (error instanceof TransactionExpiredError) return true;
+  return (
+    error instanceof TransactionRefusedError &&
+    (error.code === 'ERR_TOO_LITTLE_WORK' || error.code === 'ERR_OLD_CHALLENGE' || error.code === 'ERR_MEMPOOL_FULL')
+  );
+}
 
 export interface MinerComponents {
   readonly genesis: Genesis;
@@ -123,10 +149,48 @@ export class Miner {
     // First: a seat that it gets while it downloads is one that comes to nothing.
     this.#show('bringing the weights up to date');
     await replica.catchUp({ signal });
-    this.#show('registering');
-    await send({ tag: 'registerMiner', value: { device: this.#init.device } }, { signal });
-    await untilState(ledger, (state) => isEnlisted(state, account), { signal });
+    for (let factor = FIRST_FACTOR; !isEnlisted(ledger.state, account); factor += FACTOR_STEP) {
+      const work = await this.#workForRegistration(factor, signal);
+      if (work === undefined) continue;
+      this.#show('registering');
+      try {
+        await send(registerMiner(this.#init.device, work), { signal, lifetimeBlocks: REGISTRATION_BLOCKS });
+        await untilState(ledger, (state) => isEnlisted(state, account), { signal });
+      } catch (error) {
+        if (!isOutbid(error)) throw error;
+        log.info({ account, work: work.work }, 'others did more work for their registration: doing more');
+      }
+    }
     log.info({ account }, 'registered as a miner');
+  }
+
+  /**
+   * Work that is worth `factor` sixteenths of the present price, for the newest challenge; undefined when that was over
+   * before the work was done. What it takes is not done on the event loop.
+   */
+  async #workForRegistration(factor: bigint, signal: AbortSignal): Promise<RegistrationWork | undefined> {
+    const { account, genesis, ledger } = this.#components;
+    if (ledger.state.registrationPrice === 0n) return NO_WORK;
+    const challenge = ledger.state.registration.challenges[0]?.beacon;
+    if (challenge === undefined) return undefined;
+    this.#show('proving work for registration');
+    return await whileState(
+      ledger,
+      ({ registration }) => registration.challenges.some(({ beacon }) => beacon === challenge),
+      (open) =>
+        solveRegistration({
+          networkId: networkId(genesis),
+          account,
+          challenge,
+          wanted: () => (ledger.state.registrationPrice * factor) / 16n + 1n,
+          signal: open,
+          onProgress: ({ share, secondsLeft }) =>
+            this.#show(
+              `proving work for registration: ${Math.floor(share * 100)} %, about ${Math.ceil(secondsLeft)} s left`,
+            ),
+        }),
+      { signal },
+    );
   }
 
   /** What there is to do at present, or how long the line before it is. */
@@ -186,8 +250,8 @@ export class Miner {
   }
 
   /**
-   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that can be given up; what was
-   * compressed has left the error feedback and is kept in any case.
+   * Trains the assigned shards and keeps the submission, out of others' reach until the reveal. `open` ends the part that
+   * can be given up; what was compressed has left the error feedback and is kept in any case.
    */
   async #train(state: LedgerState, open: AbortSignal): Promise<PendingSubmission> {
     const { account, genesis, corpus, model, log } = this.#components;

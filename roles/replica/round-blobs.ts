@@ -49,7 +49,7 @@ export class RoundBlobs {
 
   /**
    * Says that a blob of a round is about to be fetched or stored. What the store has already, it has for another reason:
-   * a stranger may reveal the CID of anything.
+   * a stranger may reveal the CID of anything. (A checkpoint is named by a quorum, and only there for joiners.)
    */
   expect(round: number, cid: string, kind: RoundBlobKind = 'submission'): void {
     this.#noted(round, cid, kind);
@@ -64,7 +64,8 @@ export class RoundBlobs {
   #noted(round: number, cid: string, kind: RoundBlobKind): RoundBlob {
     let blob = this.#blobs.get(cid);
     if (blob === undefined) {
-      blob = { kind, round, onlyHere: !this.#components.store.has(cid), announced: false };
+      const onlyHere = kind === 'checkpoint' || !this.#components.store.has(cid);
+      blob = { kind, round, onlyHere, announced: false };
       this.#blobs.set(cid, blob);
     }
     blob.round = Math.max(blob.round, round);

@@ -7,6 +7,7 @@ import { sendThroughNode } from '../../node/api/remote-sender.ts';
 import { ApiServer } from '../../node/api/server.ts';
 import type { NodeStatus } from '../../node/api/status.ts';
 import { addressOf } from '../../node/chain/account.ts';
+import { registerMiner } from '../../node/chain/calls.ts';
 import { decodeTransaction, encodeTransaction, transactionId } from '../../node/chain/transaction.ts';
 import { decodeProof, verifyProof } from '../../node/ledger/proof.ts';
 import {
@@ -49,7 +50,7 @@ async function serve({ chain, store } = openChain(':memory:', chainGenesis())): 
   return { chain, endpoint: { api: server.url }, published, logged, close };
 }
 
-const register = { tag: 'registerMiner', value: { device: 'test' } } as const;
+const register = registerMiner('test');
 
 async function rejection(call: Promise<unknown>): Promise<CallRejectedError> {
   try {
@@ -147,7 +148,7 @@ test('sendThroughNode ends when another transaction took the nonce, instead of w
   const { chain, endpoint, close } = await serve();
   try {
     const submitted = Promise.withResolvers<void>();
-    const call = { tag: 'registerMiner', value: { device: 'mine' } } as const;
+    const call = registerMiner('mine');
     const send = { endpoint, signer: MINER, call, lifetimeBlocks: 1000, networkId: chain.networkId };
     const sending = rejection(sendThroughNode(send, { onSubmitted: () => submitted.resolve() }));
     await submitted.promise;

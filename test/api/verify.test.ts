@@ -8,6 +8,7 @@ import type { NodeStatus } from '../../node/api/status.ts';
 import type { Blockchain } from '../../node/blockchain/blockchain.ts';
 import { addressOf } from '../../node/chain/account.ts';
 import { blockId } from '../../node/chain/block.ts';
+import { registerMiner } from '../../node/chain/calls.ts';
 import { advance, openChain, signed, testSigner } from '../blockchain/harness.ts';
 
 const MINER = testSigner(1);
@@ -24,7 +25,7 @@ function alice(...args: string[]): Promise<{ code: number; stdout: string; stder
 
 async function withNode(body: (chain: Blockchain, api: string) => Promise<void>): Promise<void> {
   const { chain, store } = openChain();
-  await chain.submit(signed(chain, MINER, { tag: 'registerMiner', value: { device: 'test' } }));
+  await chain.submit(signed(chain, MINER, registerMiner('test')));
   for (let height = 1; height <= 12; height++) await advance(chain);
   const server = new ApiServer(
     { host: '127.0.0.1', port: 0 },

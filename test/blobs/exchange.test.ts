@@ -9,8 +9,16 @@ import * as assert from 'uvu/assert';
 import { BlobExchange, type FetchProgress } from '../../node/blobs/exchange.ts';
 import { CHUNK_BYTES, cidText, type Manifest, makeManifest } from '../../node/blobs/manifest.ts';
 import { openBlobStore } from '../../node/blobs/store.ts';
-import { BLOB_LIMITS, BLOB_PROTOCOL, decodeRequest, encodeOpened, encodePresent, KIND } from '../../node/blobs/wire.ts';
-import type { Network } from '../../node/network/network.ts';
+import {
+  ABSENT,
+  BLOB_LIMITS,
+  BLOB_PROTOCOL,
+  decodeRequest,
+  encodeOpened,
+  encodePresent,
+  KIND,
+} from '../../node/blobs/wire.ts';
+import type { Network, NetworkOptions } from '../../node/network/network.ts';
 import { type Cleanup, codeOf, until, withPeers } from '../network/local-peers.ts';
 import { sample } from './sample.ts';
 
@@ -26,8 +34,14 @@ class Node {
     this.blobs = blobs;
   }
 
-  static async start(peers: Cleanup, name: string, bootstrap?: Node, dir?: string): Promise<Node> {
-    const network = await peers.started(name, { bootstrap: bootstrap?.network.multiaddrs() ?? [] });
+  static async start(
+    peers: Cleanup,
+    name: string,
+    bootstrap?: Node,
+    dir?: string,
+    options: Partial<NetworkOptions> = {},
+  ): Promise<Node> {
+    const network = await peers.started(name, { bootstrap: bootstrap?.network.multiaddrs() ?? [], ...options });
     const folder = dir ?? (await temporaryFolder(peers));
     const store = await openBlobStore({ dir: folder });
     const blobs = new BlobExchange(network, store);
@@ -51,13 +65,18 @@ async function impostor(
   peers: Cleanup,
   name: string,
   bootstrap: Node,
-  answers: { open: () => Uint8Array; chunk: (index: number) => Uint8Array | Promise<Uint8Array> },
+  answers: {
+    open: () => Uint8Array;
+    have?: () => Uint8Array;
+    chunk: (index: number) => Uint8Array | Promise<Uint8Array>;
+  },
 ): Promise<{ network: Network; asked: number[] }> {
   const network = await peers.started(name, { bootstrap: bootstrap.network.multiaddrs() });
   const asked: number[] = [];
   await network.handle(BLOB_PROTOCOL, BLOB_LIMITS, async (request) => {
     const { kind, index } = decodeRequest(request);
     if (kind === KIND.open) return answers.open();
+    if (kind === KIND.have && answers.have !== undefined) return answers.have();
     asked.push(index);
     return answers.chunk(index);
   });
@@ -195,6 +214,53 @@ test(
     assert.ok(staller.asked.length > 0, 'it was asked');
     assert.ok(performance.now() - start < 8_000, 'its chunks were asked of another before its time limit');
     assert.equal(fetcher.blobs.liars(), [], 'slow is not a lie');
+  }),
+);
+
+test(
+  'a hint is found by its id alone, without a record of the content or a connection',
+  withPeers(async (peers) => {
+    const hub = await Node.start(peers, 'hub');
+    // Neither looks for more than the one peer that it begins with.
+    const one = { targetPeers: 1 };
+    const author = await Node.start(peers, 'author', hub, undefined, one);
+    const fetcher = await Node.start(peers, 'fetcher', hub, undefined, one);
+    await until(() => hub.network.peers().length === 2, 'both know the hub');
+    const bytes = sample(50_000, 41);
+    const cid = await author.blobs.store.put(bytes);
+    // As the ledger gives it: the peer's id, and nothing of its address.
+    const fetched = await fetcher.blobs.fetch(cid, { hints: [author.network.peerId], timeoutMs: 20_000 });
+    assert.ok(equal(fetched, bytes));
+  }),
+);
+
+test(
+  'a provider that says that it has everything and gives nothing is not asked over and over',
+  withPeers(async (peers) => {
+    const honest = await Node.start(peers, 'honest');
+    const fetcher = await Node.start(peers, 'fetcher', honest);
+    const bytes = sample(3 * CHUNK_BYTES, 42);
+    const cid = await honest.blobs.store.put(bytes);
+    const manifest = honest.blobs.store.manifest(cid)!;
+    const empty = await impostor(peers, 'empty', honest, {
+      open: () => opened(manifest),
+      have: () => encodePresent(Uint8Array.of(0b111)),
+      chunk: () => ABSENT,
+    });
+    await honest.blobs.store.delete(cid);
+    await until(() => fetcher.network.peers().includes(empty.network.peerId), 'connected');
+    const download = fetcher.blobs.fetch(cid, { hints: [empty.network.peerId], timeoutMs: 30_000 });
+    await until(() => empty.asked.length >= 3, 'it was asked for each chunk');
+    // The honest one is found meanwhile, and reads each chunk in its own time.
+    const readChunk = honest.blobs.store.readChunk.bind(honest.blobs.store);
+    honest.blobs.store.readChunk = async (...given) => {
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      return readChunk(...given);
+    };
+    await honest.blobs.publish(bytes);
+    assert.ok(equal(await download, bytes));
+    assert.ok(empty.asked.length < 30, `asked ${empty.asked.length} times`);
+    assert.equal(fetcher.blobs.liars(), [], 'it may have lost them');
   }),
 );
 

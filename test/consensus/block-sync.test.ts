@@ -1,4 +1,3 @@
-import { Bytes, Struct, u32, Vector } from 'scale-ts';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Block, decodeBlock, decodeCommit, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
@@ -8,16 +7,17 @@ import { CATCH_UP_LIMITS, CATCH_UP_PROTOCOL } from '../../node/consensus/catch-u
 import { silentLogger } from '../../node/consensus/logger.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { advance, openChain } from '../blockchain/harness.ts';
-import type { Chain } from '../simulation/application.ts';
 import { FORGERIES } from '../simulation/forger.ts';
 import { SIMULATED_NETWORK_ID, SimulatedNode, verifySeal } from '../simulation/node.ts';
+import {
+  BLOCK_LIES,
+  blocksAnswerCodec,
+  blocksRequestCodec,
+  type Entry,
+  entry,
+  statusAnswerCodec,
+} from '../simulation/sync-peers.ts';
 import { chainsAgree, commitsVerify, startAll, testNetwork } from './network.ts';
-
-const requestCodec = Struct({ fromHeight: u32 });
-const responseCodec = Vector(Struct({ block: Bytes(), commit: Bytes() }));
-const statusCodec = Struct({ finalizedHeight: u32, proposals: Vector(Bytes()), votes: Vector(Bytes()) });
-
-type Entry = { block: Uint8Array; commit: Uint8Array };
 
 /** A peer that says it has everything and answers requests for blocks as told. */
 function liar(
@@ -28,19 +28,14 @@ function liar(
   const counts = { asked: 0 };
   const endpoint = network.join(name as PeerIdText);
   void endpoint.requests.handle(CATCH_UP_PROTOCOL, CATCH_UP_LIMITS, async () =>
-    statusCodec.enc({ finalizedHeight: 1_000_000, proposals: [], votes: [] }),
+    statusAnswerCodec.enc({ finalizedHeight: 1_000_000, proposals: [], votes: [] }),
   );
   void endpoint.requests.handle(BLOCK_SYNC_PROTOCOL, BLOCK_SYNC_LIMITS, async (request) => {
     counts.asked += 1;
-    const given = answer(requestCodec.dec(request).fromHeight);
-    return given instanceof Uint8Array ? given : responseCodec.enc(given);
+    const given = answer(blocksRequestCodec.dec(request).fromHeight);
+    return given instanceof Uint8Array ? given : blocksAnswerCodec.enc(given);
   });
   return counts;
-}
-
-function entry({ blocks }: Chain, height: number): Entry {
-  const { block, commit } = blocks[height - 1];
-  return { block: encodeBlock(block), commit: encodeCommit(commit) };
 }
 
 /** A network that has run for a while without its last validator. */
@@ -74,32 +69,7 @@ test('sync goes on while its peers come and go', async () => {
   assert.ok(chainsAgree([...others, late]));
 });
 
-const LIES: Record<string, (chain: Chain, fromHeight: number) => Entry[] | Uint8Array> = {
-  'no blocks': () => [],
-  garbage: () => new Uint8Array([255, 1, 2, 3, 4]),
-  'a commit of another height': (chain, at) => [{ ...entry(chain, at), commit: entry(chain, at + 1).commit }],
-  'a commit without a quorum': (chain, at) => {
-    const { block, commit } = chain.blocks[at - 1];
-    return [
-      { block: encodeBlock(block), commit: encodeCommit({ ...commit, signatures: commit.signatures.slice(0, 2) }) },
-    ];
-  },
-  'a forged signature': (chain, at) => {
-    const { block, commit } = chain.blocks[at - 1];
-    const [first, ...rest] = commit.signatures;
-    const forged = { ...first, signature: new Uint8Array(64) };
-    return [{ block: encodeBlock(block), commit: encodeCommit({ ...commit, signatures: [forged, ...rest] }) }];
-  },
-  'another block under a good commit': (chain, at) => {
-    const { block, commit } = chain.blocks[at - 1];
-    const altered: Block = { ...block, header: { ...block.header, timeMs: block.header.timeMs + 1n } };
-    return [{ block: encodeBlock(altered), commit: encodeCommit(commit) }];
-  },
-  'blocks out of order': (chain, at) => [entry(chain, at + 1), entry(chain, at)],
-  'an answer over every limit': () => new Uint8Array(BLOCK_SYNC_LIMITS.maxResponseBytes + 1),
-};
-
-for (const [lie, answer] of Object.entries(LIES)) {
+for (const [lie, answer] of Object.entries(BLOCK_LIES)) {
   test(`a peer that answers with ${lie} is dropped for a while, and sync succeeds`, async () => {
     const net = await agedNetwork(60);
     const { late, others, reach, world } = net;
@@ -167,7 +137,7 @@ test('answers are batches by size, and begin where they were asked to', async ()
   const application = others[0].application;
   assert.ok(application);
   const answer = async (fromHeight: number) =>
-    responseCodec.dec(await answerBlockSync(application, requestCodec.enc({ fromHeight })));
+    blocksAnswerCodec.dec(await answerBlockSync(application, blocksRequestCodec.enc({ fromHeight })));
   assert.is((await answer(1)).length, others[0].height);
   assert.equal((await answer(5))[0], entry(others[0].chain, 5));
   assert.is((await answer(10_000)).length, 0);
@@ -191,8 +161,8 @@ test('a request of four bytes costs no decoding of blocks: they are served as th
     store.writeBlock({ block, commit, ...nothing });
   }
   const served = { height: 250, encodedBlocks: (query: EncodedBlocksQuery) => store.encodedBlocks(query) };
-  const request = requestCodec.enc({ fromHeight: 1 });
-  const blocks = responseCodec.dec(await answerBlockSync(served, request));
+  const request = blocksRequestCodec.enc({ fromHeight: 1 });
+  const blocks = blocksAnswerCodec.dec(await answerBlockSync(served, request));
   assert.ok(blocks.length > 200);
   assert.equal(decodeBlock(blocks[99]!.block), store.block(100)!.block);
   const fastest = async (work: () => unknown) => {

@@ -14,6 +14,7 @@ const SEEDS = 200;
 const KINDS = [
   ...['lost', 'duplicated', 'delayed', 'reordered', 'cut', 'partitions', 'crashes', 'tornTails', 'skewedClocks'],
   ...['twins', 'silent', 'amnesia', 'equivocations', 'evidenceCommitted', 'joins', 'leaves', 'powerChanges'],
+  ...['forgers', 'forgedBodies', 'silentSyncPeers', 'slowSyncPeers', 'lyingSyncPeers', 'vainQuestions'],
 ];
 
 test(`safety always, progress after healing: ${SEEDS} seeds`, async () => {

@@ -5,12 +5,21 @@ import { CID } from 'multiformats/cid';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { amount } from '../../node/chain/amount.ts';
-import { approve, bond, transferFrom, unbond, unjail, voteParameters, withdraw } from '../../node/chain/calls.ts';
-import type { Call } from '../../node/chain/transaction.ts';
+import {
+  approve,
+  bond,
+  registerMiner,
+  transferFrom,
+  unbond,
+  unjail,
+  voteParameters,
+  withdraw,
+} from '../../node/chain/calls.ts';
+import { type Call, MAX_VALIDITY_BLOCKS } from '../../node/chain/transaction.ts';
 import { allowanceRecord } from '../../node/ledger/allowances.ts';
 import { MAX_UNBONDING } from '../../node/ledger/bonding.ts';
 import { CALL_ERRORS, INCLUSION_ERRORS, InvalidBlockError } from '../../node/ledger/errors.ts';
-import { executeBlock, inclusionError, MAX_VALIDITY_BLOCKS } from '../../node/ledger/execute.ts';
+import { executeBlock, inclusionError } from '../../node/ledger/execute.ts';
 import { MAX_SCHEDULED } from '../../node/ledger/parameter-votes.ts';
 import {
   alice,
@@ -183,6 +192,30 @@ test('registerMiner', () => {
   refused(ledger, a, register('ü'.repeat(33)), 'ERR_DEVICE_TEXT_TOO_LONG');
   assert.is(ledger.try(a, register('x'.repeat(64))), undefined);
   refused(ledger, a, register(), 'ERR_ALREADY_REGISTERED');
+});
+
+test('registerMiner, where it has a price', () => {
+  const registration = { ...testParameters().registration, baseWork: 100, maxPerBlock: 1 };
+  const ledger = new LedgerHarness({ parameters: testParameters({ registration }) });
+  const [a, b] = [namedAccount('a'), namedAccount('b')];
+  const challenge = ledger.state.registration.challenges[0]!.beacon;
+  const worked = (work: bigint) => registerMiner('d', { challenge, solution: 0n, work });
+  refused(ledger, a, worked(99n), 'ERR_TOO_LITTLE_WORK');
+  refused(
+    ledger,
+    a,
+    registerMiner('d', { challenge: namedHash('old'), solution: 0n, work: 100n }),
+    'ERR_OLD_CHALLENGE',
+  );
+  const receipts = ledger.block([
+    [a, worked(100n)],
+    [b, worked(100n)],
+  ]);
+  assert.equal(
+    receipts.map(({ error }) => error),
+    [undefined, 'ERR_TOO_MANY_REGISTRATIONS'],
+  );
+  seen.add('ERR_TOO_MANY_REGISTRATIONS');
 });
 
 test('commitSubmission', () => {

@@ -1,5 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { registerMiner } from '../../node/chain/calls.ts';
 import { EPOCH_HISTORY } from '../../node/ledger/epochs.ts';
 import { targetIssuance } from '../../node/ledger/issuance.ts';
 import { GENESIS_TIME_MS, LedgerHarness, scored, testParameters } from './harness.ts';
@@ -77,7 +78,7 @@ test('a miner that is also a validator is paid for both', () => {
   const ledger = new LedgerHarness({ parameters: testParameters({ economics: { epochMs: 1 } }) });
   const both = ledger.validators[0];
   const miners = [both];
-  ledger.block([[both, { tag: 'registerMiner', value: { device: '' } }]]);
+  ledger.block([[both, registerMiner('')]]);
   ledger.block([], 2500);
   ledger.block(miners.map((m) => [m, ledger.commitCall(m)] as const));
   ledger.block(miners.map((m) => [m, ledger.revealCall(m)] as const));

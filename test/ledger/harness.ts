@@ -6,7 +6,7 @@ import { cidText } from '../../node/blobs/manifest.ts';
 import { type AccountId, addressOf } from '../../node/chain/account.ts';
 import { UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import type { Vote } from '../../node/chain/block.ts';
-import { certifySessionKey, revealSubmission } from '../../node/chain/calls.ts';
+import { certifySessionKey, registerMiner, revealSubmission } from '../../node/chain/calls.ts';
 import { type EquivocationEvidence, equivocationEvidence } from '../../node/chain/evidence.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash } from '../../node/chain/hash.ts';
@@ -54,6 +54,7 @@ export function testParameters(
     economics?: Partial<Parameters['economics']>;
     staking?: Partial<Parameters['staking']>;
     consensus?: Partial<Parameters['consensus']>;
+    registration?: Partial<Parameters['registration']>;
   } = {},
 ): Parameters {
   return {
@@ -117,6 +118,15 @@ export function testParameters(
       absentRoundsToJail: 0,
       jailMs: 5000,
       ...override.staking,
+    },
+    registration: {
+      baseWork: 0,
+      perHour: 60,
+      doubling: 16,
+      maxPerBlock: 500,
+      challengeMs: 600_000,
+      expiryMs: 315_360_000_000,
+      ...override.registration,
     },
     training: {
       batchSequences: 8,
@@ -406,7 +416,7 @@ export function certificate(ledger: LedgerHarness, account: AccountId, seed: num
 }
 
 export function register(device = 'test device'): Call {
-  return { tag: 'registerMiner', value: { device } };
+  return registerMiner(device);
 }
 
 export function transferCall(to: AccountId, amount: bigint): Call {

@@ -178,20 +178,42 @@ test('while nobody is proven, all seats are waited for until the deadline', () =
   assert.is(ledger.state.round.phase, 'score');
 });
 
-test('where all who are proven are out of turn, they are seated all the same: strangers do not get their seats', () => {
+test('what befalls all who are proven costs none of them its seats: strangers do not take over', () => {
   const ledger = new LedgerHarness();
   ledger.start();
   ledger.playRound();
   const strangers = Array.from({ length: 30 }, (_, index) => namedAccount(`stranger ${index}`));
   ledger.block(strangers.map((account) => [account, register()] as const));
-  // Nobody commits: all three miss their seats.
-  ledger.block([], 60_000);
-  assert.is(ledger.state.round.attempt, 2);
-  assert.equal(
-    ledger.state.round.seats.filter(({ proven }) => proven).map(({ account }) => account),
-    ledger.miners,
-  );
-  assert.is(ledger.seated.length, ledger.miners.length + 4);
+  const isHeld = () => {
+    const proven = ledger.state.round.seats.filter((seat) => seat.proven).map(({ account }) => account);
+    assert.equal(proven, ledger.miners);
+    assert.ok(ledger.seated.length <= ledger.miners.length + 4);
+  };
+  // An outage: nobody commits, many times over.
+  for (let opening = 2; opening <= 10; opening++) {
+    ledger.block([], 60_000);
+    assert.is(ledger.state.round.attempt, opening);
+    isHeld();
+  }
+  // Commits that nobody reveals, and work that brings no gain to anyone.
+  for (let round = 2; round <= 6; round++) {
+    assert.is(ledger.round, round);
+    commitAll(ledger);
+    ledger.block([], 11_000);
+    ledger.block([], 11_000);
+    isHeld();
+  }
+  for (let round = 7; round <= 11; round++) {
+    assert.is(ledger.round, round);
+    ledger.playRound(() => scored(-1));
+    isHeld();
+  }
+  // Where one of them does better, it counts.
+  const [gone, ...present] = ledger.miners;
+  for (let round = 12; ledger.state.standing(gone)?.proven; round++) {
+    assert.ok(round < 40);
+    ledger.playRound(undefined, 100, present);
+  }
 });
 
 test('weights that were not agreed on: an event, a result that says so, pay as ever, no update to replay', () => {

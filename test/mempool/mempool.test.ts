@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
 import { amount } from '../../node/chain/amount.ts';
-import { transferFrom } from '../../node/chain/calls.ts';
+import { registerMiner, transferFrom } from '../../node/chain/calls.ts';
 import { type Call, encodeTransaction, type TransactionBody } from '../../node/chain/transaction.ts';
 import type { Admission } from '../../node/ledger/admission.ts';
 import { isDuty } from '../../node/ledger/fees.ts';
@@ -55,6 +55,7 @@ function setUp(
       fee: ({ body }) => (isDuty(body.call.tag) ? 0n : 1n),
       spendable: (account) => chain.spendable.get(account) ?? 1000n,
       admission: ({ body }) => chain.admissions.get(body.signer) ?? 'now',
+      hasWork: async ({ body }) => body.call.tag !== 'registerMiner' || body.call.value.solution !== 666n,
       verify: async (transaction) => {
         if (chain.busy) throw new VerifierBusyError('busy');
         chain.verified += 1;
@@ -313,6 +314,35 @@ test('what pays: bounded, and the longest line gives way to shorter ones, its la
   }
   assert.ok(taken > 2 && taken < 10);
   assert.ok(small.pool.bytes <= 1000);
+});
+
+const worked = (work: bigint, solution = 1n): Call => registerMiner('d', { challenge: namedHash('c'), solution, work });
+
+test('registrations: most work first, a block takes a few, least work gives way, and one may do more', async () => {
+  const { pool } = setUp({ lanes: { registration: { maxTransactions: 4 } } });
+  for (const [index, work] of [50n, 20n, 40n, 30n].entries())
+    await pool.add(encoded(`r${index}`, 0, { call: worked(work) }));
+  const works = () =>
+    pool
+      .select(1_000_000)
+      .map(({ transaction: { body } }) => body.call.tag === 'registerMiner' && body.call.value.work);
+  assert.equal(works(), [50n, 40n, 30n, 20n]);
+  assert.is((await refusal(() => pool.add(encoded('late', 0, { call: worked(20n) })))).code, 'ERR_MEMPOOL_FULL');
+  await pool.add(encoded('late', 0, { call: worked(25n) }));
+  assert.equal(works(), [50n, 40n, 30n, 25n]);
+  // The same nonce again, for a quarter more at least.
+  assert.is((await refusal(() => pool.add(encoded('late', 0, { call: worked(31n) })))).code, 'ERR_NONCE_TAKEN');
+  await pool.add(encoded('late', 0, { call: worked(100n) }));
+  assert.equal(works(), [100n, 50n, 40n, 30n]);
+  assert.is(pool.size, 4);
+});
+
+test('work that was not done is refused, to the blame of its sender, before the signature is looked at', async () => {
+  const { pool, chain } = setUp();
+  const error = await refusal(() => pool.add(encoded('liar', 0, { call: worked(50n, 666n) })));
+  assert.is(error.code, 'ERR_FALSE_WORK');
+  assert.ok(error.blamesSender);
+  assert.is(chain.verified, 0);
 });
 
 test('a block holds what fits, and never a later nonce without the earlier', async () => {

@@ -129,6 +129,24 @@ test(
 );
 
 test(
+  'what was taken back is told to nobody any more',
+  withPeers(async (peers) => {
+    const a = await peers.started('a');
+    const bootstrap = a.multiaddrs();
+    const witness = await peers.started('witness', { bootstrap });
+    const [kept, withdrawn] = ['kept', 'withdrawn'].map((name) => cidFromDigest(seedOf(name)).toString());
+    await Promise.all([a.provide(kept!), a.provide(withdrawn!)]);
+    await a.withdraw(withdrawn!);
+    // The only other peer that holds the records goes: what a newcomer learns, it learns from their author.
+    await witness.stop();
+    const newcomer = await peers.started('newcomer', { bootstrap });
+    await until(() => newcomer.peers().includes(a.peerId), 'connected');
+    await until(async () => (await collect(newcomer.findProviders(kept!))).includes(a.peerId), 'the other one is told');
+    assert.equal(await collect(newcomer.findProviders(withdrawn!)), []);
+  }),
+);
+
+test(
   'providing alone ends with the signal',
   withPeers(async (peers) => {
     const alone = await peers.started('alone');

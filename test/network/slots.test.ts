@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ProtocolLimits } from '../../node/network/interface.ts';
-import { silentStreams, unreadRequests } from './attackers.ts';
+import { framed, silentStreams, unreadRequests } from './attackers.ts';
 import { codeOf, until, withPeers } from './local-peers.ts';
 
 const MIB = 1024 * 1024;
@@ -52,6 +52,33 @@ test(
       const answer = await client.request(server.peerId, 'chunk', Uint8Array.of(1), { limits: LIMITS });
       assert.is(answer.length, MIB);
     }
+  }),
+);
+
+test(
+  'any number of strangers together ask as often as sixteen peers; known peers are not among them',
+  withPeers(async (peers) => {
+    const server = await peers.started('server', { maxPeers: 100 });
+    const limits = { ...LIMITS, requestsPerSecond: 0.001, burst: 2 };
+    let served = 0;
+    await server.handle('rare', limits, async (request) => {
+      served += 1;
+      return request;
+    });
+    const address = server.multiaddrs()[0]!;
+    for (let index = 0; index < 24; index++) {
+      const raw = await peers.rawPeer(`stranger ${index}`);
+      const streams = await silentStreams(raw, address, 'rare', 2);
+      for (const stream of streams) stream.send(framed(Uint8Array.of(1)));
+    }
+    const refused = () => server.status().protocols.get('rare')!.refused;
+    await until(() => served + refused() === 48, 'all are answered');
+    assert.is(served, 32);
+    const client = await peers.started('client', { bootstrap: server.multiaddrs() });
+    const ask = () => codeOf(client.request(server.peerId, 'rare', Uint8Array.of(1), { limits }));
+    assert.is(await ask(), 'ERR_RATE_LIMITED');
+    server.standings.setRecords([client.peerId]);
+    assert.is(await ask(), 'resolved');
   }),
 );
 

@@ -26,6 +26,7 @@ test('a miner that has missed too many seats registers again, once its weights a
         return {
           get: () => (enlisted ? { proven: false, misses: 0, place: undefined } : undefined),
           aheadInLine: () => 5,
+          registrationPrice: 0n,
           round: { round: 4, phase: 'score', seats: [], submissions: [], beacon: 'cd'.repeat(32) },
         };
       },

@@ -72,9 +72,10 @@ test('rejected submissions go with the round, accepted ones and checkpoints when
 });
 
 test('the latest checkpoint stays, however old', () => {
-  const { harness, roundBlobs, records, play } = parts();
+  const { harness, roundBlobs, records, stored, firstToGo, play } = parts();
   harness.start();
   play();
+  stored.add(namedCid('checkpoint 2'));
   assert.ok(harness.state.round.checkpointDue);
   roundBlobs.offer(2, namedCid('checkpoint 2'), 'checkpoint');
   play();
@@ -87,6 +88,7 @@ test('the latest checkpoint stays, however old', () => {
   play();
   assert.is.not(harness.state.checkpoint.cid, namedCid('checkpoint 2'));
   assert.not.ok(records.has(namedCid('checkpoint 2')), 'there is a newer one');
+  assert.ok(firstToGo.includes(namedCid('checkpoint 2')), 'its publisher needs the room');
 });
 
 test('what the store had for another reason is not made to go because a stranger revealed it', () => {

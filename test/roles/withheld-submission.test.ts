@@ -10,6 +10,7 @@ import { BlobExchange } from '../../node/blobs/exchange.ts';
 import { blobCid, cidDigest } from '../../node/blobs/manifest.ts';
 import { openBlobStore } from '../../node/blobs/store.ts';
 import { ABSENT, BLOB_LIMITS, BLOB_PROTOCOL, encodeRequest, KIND } from '../../node/blobs/wire.ts';
+import { registerMiner } from '../../node/chain/calls.ts';
 import type { Call } from '../../node/chain/transaction.ts';
 import { SILENT_LOGGER } from '../../node/log/logger.ts';
 import type { Network } from '../../node/network/network.ts';
@@ -121,8 +122,9 @@ test(
     const stranger = await peers.started('stranger');
     const chain = new ChainOfOne();
     let running = await startMiner(peers, stranger, chain, folder);
+    await until(() => chain.calls.some(({ tag }) => tag === 'registerMiner'), 'the miner is registered');
     // The round waits for one miner, and would close with its commit: a second one that never comes keeps it open.
-    chain.harness.block([[chain.harness.validators[3]!, { tag: 'registerMiner', value: { device: 'absent' } }]]);
+    chain.harness.block([[chain.harness.validators[3]!, registerMiner('absent')]]);
     chain.block([], 2500);
     const committed = () => chain.calls.some(({ tag }) => tag === 'commitSubmission');
     await until(committed, 'the commit is in a block');

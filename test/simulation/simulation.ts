@@ -12,9 +12,11 @@ import { CATCH_UP_PROTOCOL, decodeCatchUpResponse } from '../../node/consensus/c
 import type { PeerIdText } from '../../node/network/interface.ts';
 import { powerChange } from './application.ts';
 import { Equivocator } from './byzantine.ts';
+import { Forger } from './forger.ts';
 import { SimulatedNetwork } from './network.ts';
 import { SimulatedNode, simulatedSigner, simulatedValidators } from './node.ts';
 import { type Random, seededRandom } from './random.ts';
+import { SYNC_PEER_KINDS, SyncPeer, type SyncPeerKind } from './sync-peers.ts';
 import { World } from './world.ts';
 
 /** What a byzantine validator does in a run. */
@@ -44,6 +46,13 @@ export interface SimulationResult {
 /** Length of the phase with faults, and the longest time that progress may take after it. */
 const FAULT_PHASE_MS = 6_000;
 const LIVENESS_LIMIT_MS = 120_000;
+/** Silent, slow and lying peers of a run. */
+const MAX_SYNC_PEERS = 3;
+const SYNC_PEER_FAULTS: Record<SyncPeerKind, string> = {
+  silent: 'silentSyncPeers',
+  slow: 'slowSyncPeers',
+  lying: 'lyingSyncPeers',
+};
 /** Heights that every honest node must finalize after healing. */
 const HEIGHTS_AFTER_HEALING = 2;
 
@@ -78,6 +87,12 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     amnesia: 0,
     equivocations: 0,
     skewedClocks: 0,
+    forgers: 0,
+    forgedBodies: 0,
+    silentSyncPeers: 0,
+    slowSyncPeers: 0,
+    lyingSyncPeers: 0,
+    vainQuestions: 0,
   };
   const violations: string[] = [];
   const decided = new Map<number, Hash>();
@@ -146,11 +161,24 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     if (kind === 'silent') faults.silent += 1;
     if (kind === 'twins') faults.twins += 1;
   }
+  // Peers without keys: they cost nothing, and stay to the end.
+  const forgers: Forger[] = [];
+  if (random.chance(0.5)) {
+    forgers.push(new Forger(network, random.fork(), 'forger' as PeerIdText));
+    faults.forgers += 1;
+  }
+  const syncPeers = Array.from({ length: random.below(MAX_SYNC_PEERS + 1) }, (_, index) => {
+    const kind = random.pick(SYNC_PEER_KINDS);
+    faults[SYNC_PEER_FAULTS[kind]] += 1;
+    const source = random.pick(honest);
+    const peer = `${kind}${index}` as PeerIdText;
+    return new SyncPeer({ world, network, random: random.fork(), peer, kind, chain: () => source.chain });
+  });
   watchForDoubleSigning(network, honest, violations);
 
   const all = [...honest, ...others];
   for (const one of all) void one.start();
-  for (const equivocator of equivocators) equivocator.start();
+  for (const one of [...equivocators, ...forgers, ...syncPeers]) one.start();
 
   // --- anything may break -----------------------------------------------------------------------------------------
   const endMs = world.nowMs + FAULT_PHASE_MS;
@@ -193,6 +221,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   for (const [kind, number] of Object.entries(network.counts)) faults[kind] = number;
   countSetChanges(honest[0], faults);
   for (const one of all) faults.tornTails += one.disk.tornTails;
+  for (const { sent } of forgers) faults.forgedBodies += sent;
+  for (const { asked } of syncPeers) faults.vainQuestions += asked;
   for (const { counts } of equivocators) faults.equivocations += counts.votes + counts.proposals;
   const result: SimulationResult = {
     seed,

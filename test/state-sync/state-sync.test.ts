@@ -4,6 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Blockchain, blockchain } from '../../node/blockchain/blockchain.ts';
 import { type Block, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
+import { registerMiner } from '../../node/chain/calls.ts';
 import { genesisHash } from '../../node/chain/genesis.ts';
 import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL } from '../../node/consensus/block-sync.ts';
 import { signaturesReady } from '../../node/identity/signatures.ts';
@@ -24,7 +25,7 @@ const silent = process.env.VERBOSE ? { info: console.log, warn: console.log } : 
 /** One chain that all honest peers have. */
 const { chain } = openChain();
 for (let miner = 1; miner <= 30; miner++) {
-  await chain.submit(signed(chain, testSigner(miner), { tag: 'registerMiner', value: { device: `machine ${miner}` } }));
+  await chain.submit(signed(chain, testSigner(miner), registerMiner(`machine ${miner}`)));
   await advance(chain);
 }
 while (chain.height < 33) await advance(chain);
@@ -32,7 +33,7 @@ while (chain.height < 33) await advance(chain);
 const trustAt = (height: number) => ({ height, id: chain.blockIdAt(height) ?? genesisHash(genesis) });
 
 /** Cut so that the state of this chain makes eight pieces. */
-const SERVED = { intervalBlocks: 10, chunkBytes: 2000 };
+const SERVED = { intervalBlocks: 10, chunkBytes: 3200 };
 
 /** A peer that has the chain; `chunk` and `blocks` answer in place of an honest one. */
 async function server(

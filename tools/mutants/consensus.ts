@@ -245,7 +245,7 @@ export const CONSENSUS_MUTANTS: readonly Mutant[] = [
   {
     name: 'a lying peer is not dropped',
     file: SYNC,
-    find: 'this.#peers.set(peer, { ...known, height: 0, lies: known.lies + 1, droppedUntilMs });',
+    find: 'this.#remember(peer, { ...known, height: 0, lies: known.lies + 1, droppedUntilMs });',
     replace: '',
   },
   {

@@ -8,6 +8,18 @@ const ENGINE = 'node/consensus/engine.ts';
 
 export const DOOR_MUTANTS: readonly Mutant[] = [
   {
+    name: 'a peer that was silent is asked again at once',
+    file: 'node/consensus/patience.ts',
+    find: 'return (this.#peers.get(peer)?.untilMs ?? 0) > this.#clock.nowMs();',
+    replace: 'return this.#clock.nowMs() < (this.#peers.get(peer)?.silences ?? 0) - 1e9;',
+  },
+  {
+    name: 'a node waits for the answer of the peer that it asked',
+    file: 'node/consensus/service.ts',
+    find: 'if (!this.#running || !this.#asked.has(peer)) return;',
+    replace: 'if (this.#asked.size >= 0) return;',
+  },
+  {
     name: 'what comes before its height is dropped',
     file: INGRESS,
     find: "if (engine.nextDeciders === undefined) throw new Ignore('next-height');",

@@ -31,7 +31,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** In the order of what they cost. */
 const TESTS = [
   ...['state-machine', 'proposer', 'commit-verifier', 'driver', 'vote-keeper', 'framed-log', 'signer-guard'],
-  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync', 'forged-bodies', 'next-height'],
+  ...['evidence', 'host', 'recovery', 'set-changes', 'block-sync', 'forged-bodies', 'next-height', 'silent-peers'],
 ]
   .map((name) => `test/consensus/${name}.test.ts`)
   .toSpliced(7, 0, 'test/blockchain/block-evidence.test.ts', 'test/blockchain/blockchain.test.ts');

@@ -2,16 +2,26 @@
  * Holds the consensus core against traces of Malachite's Quint model of Tendermint (`consensus-itf/` of the shared
  * vectors), on three levels: the vote keeper's thresholds, the state machine rule by rule, and the whole driver, whose
  * step, round, locked and valid value must be the model's wherever the model has nothing left to do.
+ *
+ * Two differences are known and right ({@link KNOWN_DIFFERENCES}): they are recognized by rule, counted by name, and the
+ * replay goes on from the model's state.
  */
 import type { AccountId } from '../../node/chain/account.ts';
 import { VOTE_TYPES, type Vote } from '../../node/chain/block.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import type { ValidatorSet } from '../../node/chain/validator-set.ts';
-import { advance, type DriverInput, type DriverState, newHeight } from '../../node/consensus/core/driver.ts';
+import {
+  type Advance,
+  advance,
+  type DriverInput,
+  type DriverState,
+  newHeight,
+} from '../../node/consensus/core/driver.ts';
 import { startPriorities } from '../../node/consensus/core/proposer.ts';
 import {
   applyRule,
   initialRoundState,
+  NO_ROUND,
   type RoundState,
   type RuleInput,
 } from '../../node/consensus/core/state-machine.ts';
@@ -25,12 +35,24 @@ import {
 } from '../../node/consensus/core/vote-keeper.ts';
 import { type ItfRecord, type ItfValue, integer, list, map, readTrace, record, tagged, text } from './itf.ts';
 
+/**
+ * Where this program does at once what the paper says, and the model's driver does not look before its next input. It
+ * looks again when the step has changed, and from the propose step of one round to that of the next it has not.
+ */
+export const KNOWN_DIFFERENCES = {
+  L22: 'prevotes at once when it skips to a round whose proposal it holds',
+  L28: 'prevotes at once when an old prevote, or a skip, completes the quorum that the held proposal names',
+} as const;
+export type KnownDifference = keyof typeof KNOWN_DIFFERENCES;
+
 /** What replaying one file found. */
 export interface ReplayResult {
   /** Comparisons made. */
   readonly steps: number;
   /** In words, with the index of the state. */
   readonly mismatches: readonly string[];
+  /** How often each known difference was met; those that were not met are absent. */
+  readonly known?: Readonly<Partial<Record<KnownDifference, number>>>;
 }
 
 const STEPS: Record<string, RoundState['step']> = {
@@ -42,6 +64,7 @@ const STEPS: Record<string, RoundState['step']> = {
   CommitStep: 'commit',
 };
 const TIMEOUTS = { ProposeTimeout: 'propose', PrevoteTimeout: 'prevote', PrecommitTimeout: 'precommit' } as const;
+const NO_BYTES = new Uint8Array(0);
 /** The value that the model's validity predicate refuses. */
 const INVALID_VALUE = 'invalid';
 
@@ -107,6 +130,8 @@ function ruleOf(input: ItfValue | undefined): RuleInput | undefined {
       const [round, decided] = list(value);
       return { type: 'proposalAndPrecommitValue', round: integer(round), value: named(decided) };
     }
+    case 'RoundSkipCInput':
+      return { type: 'skipRound', round: integer(value) };
     case 'TimeoutProposeCInput':
       return { type: 'timeout', kind: 'propose', round: integer(list(value)[1]) };
     case 'TimeoutPrevoteCInput':
@@ -127,11 +152,18 @@ function compare(mismatches: string[], where: string, got: RoundState, expected:
 function replayStateMachine(states: readonly ItfRecord[]): ReplayResult {
   const mismatches: string[] = [];
   let state = modelState(record(states[0].state));
+  /** A round was left and the next not begun: this program calls that a step, the model keeps the last one. */
+  let between = false;
   for (const [index, { state: expected, input }] of states.entries()) {
     // The model writes each transition twice: once with the input applied and once more without a change.
     const rule = index === 0 ? undefined : ruleOf(input);
-    if (rule !== undefined) state = applyRule(state, rule).state;
-    compare(mismatches, `state ${index}`, state, modelState(record(expected)));
+    if (rule !== undefined) {
+      const { state: next, effects } = applyRule(state, rule);
+      between = effects.length > 0 ? effects.some(({ type }) => type === 'startRound') : between;
+      state = next;
+    }
+    const model = modelState(record(expected));
+    compare(mismatches, `state ${index}`, state, between ? { ...model, step: state.step } : model);
   }
   return { steps: states.length, mismatches };
 }
@@ -224,6 +256,9 @@ interface ReplayedNode {
   machine: RoundState;
   executed: number;
   driver: DriverState;
+  /** The last round that it came to by a skip (L55), and the last in which it was given a prevote of an older one. */
+  skippedTo: number;
+  oldPrevoteIn: number;
   /** The node in the state before, to tell repeated states of the model from repeated inputs. */
   before: string;
 }
@@ -235,8 +270,43 @@ function startNode(name: string, es: ItfRecord): ReplayedNode {
     machine: initialRoundState(height),
     executed: 0,
     driver: newHeight(height, validators, startPriorities(validators), name as AccountId),
+    skippedTo: NO_ROUND,
+    oldPrevoteIn: NO_ROUND,
     before: '',
   };
+}
+
+/** Does nothing but make the driver look at what it holds: a vote of no height. */
+const LOOK: DriverInput = {
+  type: 'vote',
+  vote: {
+    body: { type: 0, height: -1, round: 0, blockId: undefined },
+    validator: '' as AccountId,
+    signature: NO_BYTES,
+  },
+};
+
+/** Takes an input, and notes what may make the model look too late. */
+function give(node: ReplayedNode, input: DriverInput): void {
+  const { round } = node.driver.machine;
+  if (input.type === 'vote' && input.vote.body.type === 0 && input.vote.body.round < round) node.oldPrevoteIn = round;
+  node.driver = advance(node.driver, input).state;
+}
+
+/**
+ * Which known difference is between this program and the model: from the model's state, with what this node was given,
+ * the first thing to do is to prevote for the proposal of the round, and that leads to where this program is.
+ */
+function knownDifference(node: ReplayedNode, expected: RoundState): KnownDifference | undefined {
+  const { driver, skippedTo, oldPrevoteIn } = node;
+  if (expected.step !== 'propose') return undefined;
+  const { state, effects }: Advance = advance({ ...driver, machine: expected }, LOOK);
+  const [first] = effects;
+  if (first?.type !== 'vote' || first.vote !== 'prevote' || first.round !== expected.round) return undefined;
+  if (describe(state.machine) !== describe(driver.machine)) return undefined;
+  const isNew = driver.proposals.get(expected.round)?.[0]?.validRound === NO_ROUND;
+  if (skippedTo === expected.round) return isNew ? 'L22' : 'L28';
+  return !isNew && oldPrevoteIn === expected.round ? 'L28' : undefined;
 }
 
 function driverInput(input: ItfValue | undefined, node: ReplayedNode): DriverInput | undefined {
@@ -284,6 +354,7 @@ function fingerprint(value: ItfValue): string {
 /** Traces of whole systems: each state has all nodes, and what one of them was just given. */
 function replaySystem(states: readonly ItfRecord[]): ReplayResult {
   const mismatches: string[] = [];
+  const known: Partial<Record<KnownDifference, number>> = {};
   let steps = 0;
   const nodes = new Map<string, ReplayedNode>();
   for (const [index, state] of states.entries()) {
@@ -307,6 +378,7 @@ function replaySystem(states: readonly ItfRecord[]): ReplayResult {
           const rule = ruleOf(list(entry)[0]);
           if (rule === undefined) mismatches.push(`state ${index}: unknown rule ${JSON.stringify(entry)}`);
           else node.machine = applyRule(node.machine, rule).state;
+          if (rule?.type === 'skipRound') node.skippedTo = rule.round;
         }
         node.executed = executed.length;
         compare(mismatches, `state ${index} ${key} rules`, node.machine, expected);
@@ -316,17 +388,21 @@ function replaySystem(states: readonly ItfRecord[]): ReplayResult {
         const repeated = now === node.before;
         node.before = now;
         const given = actor === name && !repeated ? driverInput(input, node) : undefined;
-        if (given !== undefined) node.driver = advance(node.driver, given).state;
+        if (given !== undefined) give(node, given);
         // Those that came as inputs are counted already and change nothing.
-        if (!repeated)
-          for (const vote of votesHeld(es)) node.driver = advance(node.driver, { type: 'vote', vote }).state;
+        if (!repeated) for (const vote of votesHeld(es)) give(node, { type: 'vote', vote });
         const quiet = list(es.pendingInputs).length === 0 && tagged(es.pendingStepChange).tag === 'NoStep';
         if (quiet) {
+          const difference = knownDifference(node, expected);
+          if (difference !== undefined) {
+            known[difference] = (known[difference] ?? 0) + 1;
+            node.driver = { ...node.driver, machine: expected };
+          }
           compare(mismatches, `state ${index} ${key} driver`, node.driver.machine, expected);
           steps += 1;
         }
       }
     }
   }
-  return { steps, mismatches };
+  return { steps, mismatches, known };
 }

@@ -1,5 +1,7 @@
 /** Transactions, as gossip and blocks bring them. */
+
 import { accountFromPublicKey } from '../../../node/chain/account.ts';
+import { registerMiner } from '../../../node/chain/calls.ts';
 import { parseHash } from '../../../node/chain/hash.ts';
 import { type Call, decodeTransaction, encodeTransaction } from '../../../node/chain/transaction.ts';
 import { canonicalCap, format, runFormat } from '../canonical.ts';
@@ -22,7 +24,7 @@ export function seeds(): Uint8Array[] {
   const cid = 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku';
   const calls: Call[] = [
     { tag: 'transfer', value: { to: account(1), amount: 10n ** 20n } },
-    { tag: 'registerMiner', value: { device: '2 cores, 24 GiB' } },
+    registerMiner('2 cores, 24 GiB'),
     { tag: 'commitSubmission', value: { round: 9, slot: 0, commitment: hash } },
     {
       tag: 'revealSubmission',
