@@ -56,11 +56,8 @@ const UNITS_PER_ALICE = 1e12;
  * keeps out is another test's business.
  */
 function withoutPrice(genesis: Genesis): Genesis {
-  const parameters: object = genesis.parameters;
-  const registration: unknown = Reflect.get(parameters, 'registration');
-  if (typeof registration !== 'object' || registration === null) return genesis;
-  const changed = { ...genesis.parameters, registration: { ...registration, baseWork: 0 } };
-  return { ...genesis, parameters: changed };
+  const { parameters } = genesis;
+  return { ...genesis, parameters: { ...parameters, registration: { ...parameters.registration, baseWork: 0 } } };
 }
 
 interface Moment {
