@@ -39,8 +39,12 @@ const IDS_PER_MESSAGE = 32;
 /** Messages of an RPC that are taken at a time. */
 const MESSAGES_PER_PART = 8;
 
-/** Milliseconds of one turn of the event loop that are given to taking gossip, but for the last part. */
+/**
+ * Milliseconds of one turn of the event loop that are given to taking gossip, but for the last part; and how many of them
+ * strangers may use up, so that a crowd of them leaves something to peers that count.
+ */
 const TURN_MS = 5;
+const STRANGERS_TURN_MS = 3;
 
 /** Longest wait before a peer is looked at again: its budget may have changed, or the stream may be gone. */
 const MAX_PAUSE_MS = 1_000;
@@ -158,16 +162,20 @@ export class GossipIntake {
     this.stats.mostIds = Math.max(this.stats.mostIds, ids);
     this.#budgets(peer).messages.spend(peer, rpc.messages.length + rpc.subscriptions.length + ids / IDS_PER_MESSAGE);
     for (let start = 0; start < rpc.messages.length; start += MESSAGES_PER_PART) {
-      await this.#turn();
+      await this.#turn(peer);
       // Its first messages may have shown what it is.
       if (this.isGraylisted(peer)) return;
-      // What an author adds to topic and data is in no id and would travel with it.
       const messages = rpc.messages.slice(start, start + MESSAGES_PER_PART);
-      for (const message of messages) delete message.from;
+      for (const message of messages) {
+        // What an author adds to topic and data is in no id and would travel with it.
+        delete message.from;
+        // A view into the RPC: whoever kept one small message would keep all of the RPC's megabytes.
+        if (message.data !== undefined) message.data = new Uint8Array(message.data);
+      }
       await this.#handle(from, { subscriptions: [], messages });
     }
     if (rpc.subscriptions.length === 0 && rpc.control === undefined) return;
-    await this.#turn();
+    await this.#turn(peer);
     await this.#handle(from, { ...rpc, messages: [] });
   }
 
@@ -213,11 +221,12 @@ export class GossipIntake {
       this.stats.paused += 1;
       await pause(Math.min(MAX_PAUSE_MS, Math.ceil(waitMs)), undefined, { ref: false });
     }
-    await this.#turn();
+    await this.#turn(peer);
   }
 
-  /** Resolves when there is time for gossip: in this turn of the event loop, or in one of the next. */
-  async #turn(): Promise<void> {
+  /** Resolves when there is time for the peer's gossip: in this turn of the event loop, or in one of the next. */
+  async #turn(peer: PeerIdText): Promise<void> {
+    const limitMs = this.#components.isKnown(peer) ? TURN_MS : STRANGERS_TURN_MS;
     for (;;) {
       if (this.#nextTurn === undefined) {
         this.#turnStart = performance.now();
@@ -226,7 +235,7 @@ export class GossipIntake {
         });
         return;
       }
-      if (performance.now() - this.#turnStart < TURN_MS) return;
+      if (performance.now() - this.#turnStart < limitMs) return;
       await this.#nextTurn;
     }
   }

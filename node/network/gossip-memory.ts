@@ -106,8 +106,9 @@ function keepScores(score: PeerScoring): void {
 
 /** The one that left and came first; entries are in order of arrival. */
 function forgetOneDeparted(score: PeerScoring): void {
-  for (const [peer, { connected }] of score.peerStats) {
+  for (const [peer, { connected, knownIPs }] of score.peerStats) {
     if (connected) continue;
+    score.removeIPsForPeer(peer, knownIPs);
     score.peerStats.delete(peer);
     score.scoreCache.delete(peer);
     return;

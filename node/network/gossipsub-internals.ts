@@ -23,6 +23,7 @@ export interface TimeCache<V> {
 export interface PeerStats {
   connected: boolean;
   behaviourPenalty: number;
+  readonly knownIPs: ReadonlySet<string>;
 }
 
 /** Which of our peers first delivered which message. */
@@ -39,6 +40,7 @@ export interface PeerScoring {
   readonly scoreCache: Map<string, unknown>;
   readonly deliveryRecords: DeliveryRecords;
   addPeer(peer: string): void;
+  removeIPsForPeer(peer: string, addresses: ReadonlySet<string>): void;
   score(peer: string): number;
 }
 
@@ -76,6 +78,7 @@ function hasParts(pubsub: unknown): pubsub is GossipsubInternals {
     part(score, 'peerStats') instanceof Map &&
     part(score, 'scoreCache') instanceof Map &&
     typeof part(score, 'addPeer') === 'function' &&
+    typeof part(score, 'removeIPsForPeer') === 'function' &&
     part(deliveries, 'records') instanceof Map &&
     typeof part(part(deliveries, 'queue'), 'shift') === 'function' &&
     typeof part(deliveries, 'ensureRecord') === 'function'

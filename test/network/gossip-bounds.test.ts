@@ -4,8 +4,13 @@ import * as assert from 'uvu/assert';
 import type { AddressGroup } from '../../node/network/address-group.ts';
 import { BanList } from '../../node/network/ban-list.ts';
 import { FairQueue, type FairQueueLimits } from '../../node/network/fair-queue.ts';
-import { BoundedTimeCache } from '../../node/network/gossip-memory.ts';
-import { gossipsubInternals, UnknownGossipsubError } from '../../node/network/gossipsub-internals.ts';
+import { BoundedTimeCache, boundGossipMemory } from '../../node/network/gossip-memory.ts';
+import {
+  type GossipsubInternals,
+  gossipsubInternals,
+  type PeerStats,
+  UnknownGossipsubError,
+} from '../../node/network/gossipsub-internals.ts';
 import { type PeerIdText, Reject } from '../../node/network/interface.ts';
 import { topicName } from '../../node/network/names.ts';
 import { PacedBudgets } from '../../node/network/paced-budget.ts';
@@ -129,6 +134,58 @@ test('a time cache forgets by time and by number', () => {
   assert.is(cache.get('b'), undefined);
   cache.prune();
   assert.is(cache.size, 0);
+});
+
+test('what gossipsub remembers of messages and of peers that left is bounded in number', () => {
+  const records = new Map<string, unknown>();
+  const queue: { msgId: string }[] = [];
+  const peerStats = new Map<string, PeerStats>();
+  const withAddress = new Set<string>();
+  const score = {
+    peerStats,
+    scoreCache: new Map<string, unknown>(),
+    deliveryRecords: {
+      records,
+      queue,
+      ensureRecord: (msgId: string) => {
+        records.set(msgId, {});
+        queue.push({ msgId });
+      },
+    },
+    addPeer: (peer: string) => {
+      peerStats.set(peer, { connected: true, behaviourPenalty: 0, knownIPs: new Set([peer]) });
+      withAddress.add(peer);
+    },
+    removeIPsForPeer: (peer: string) => withAddress.delete(peer),
+    score: () => 0,
+  };
+  const internals: GossipsubInternals = {
+    seenCache: new BoundedTimeCache(1, 1),
+    fastMsgIdCache: new BoundedTimeCache(1, 1),
+    score,
+    pipePeerReadStream: async () => {},
+    handleReceivedRpc: async () => {},
+  };
+  boundGossipMemory(internals, 60_000);
+  for (let index = 0; index < 70_000; index++) {
+    internals.seenCache.put(`message ${index}`);
+    internals.fastMsgIdCache?.put(`message ${index}`);
+    score.deliveryRecords.ensureRecord(`message ${index}`);
+  }
+  const sizes = [internals.seenCache.size, internals.fastMsgIdCache?.size, records.size, queue.length];
+  assert.equal(sizes, [65_536, 65_536, 65_536, 65_536]);
+  assert.ok(records.has('message 69999') && internals.seenCache.has('message 69999'));
+  score.addPeer('here');
+  for (let index = 0; index < 6_000; index++) {
+    score.addPeer(`peer ${index}`);
+    peerStats.get(`peer ${index}`)!.connected = false;
+  }
+  assert.equal([peerStats.size, withAddress.size], [4_096, 4_096]);
+  assert.ok(peerStats.get('here')?.connected, 'who is here stays');
+  peerStats.get('peer 5999')!.behaviourPenalty = 5;
+  score.addPeer('peer 5999');
+  assert.is(peerStats.get('peer 5999')?.behaviourPenalty, 5, 'and who comes again finds its own');
+  assert.ok(peerStats.get('peer 5999')?.connected);
 });
 
 test('a gossipsub without the parts that the guards need is refused', () => {

@@ -17,7 +17,7 @@ function setUp({ known = false, topicBytes = 100 } = {}) {
   const taken: RPC[] = [];
   const scores = new Map<string, number>();
   const graylisted: string[] = [];
-  const stats = { connected: true, behaviourPenalty: 0 };
+  const stats = { connected: true, behaviourPenalty: 0, knownIPs: new Set<string>() };
   const rpcs: (RPC | 'garbage')[] = [];
   const pubsub: GossipsubInternals = {
     seenCache: new BoundedTimeCache(1000, 60_000),
@@ -27,6 +27,7 @@ function setUp({ known = false, topicBytes = 100 } = {}) {
       scoreCache: new Map(),
       deliveryRecords: { records: new Map(), queue: { shift: () => undefined }, ensureRecord: () => {} },
       addPeer: () => {},
+      removeIPsForPeer: () => {},
       score: (peer) => scores.get(peer) ?? 0,
     },
     // As gossipsub does it with `awaitRpcHandler`.
@@ -74,6 +75,16 @@ test('an RPC is taken in parts, whole and in order', async () => {
     [{ topic: TOPIC, subscribe: true }],
   );
   assert.is(taken.filter((rpc) => rpc.control !== undefined).length, 1);
+});
+
+test('who keeps a message keeps nothing of the RPC that it came in', async () => {
+  const { taken, receive } = setUp();
+  const rpc = new Uint8Array(4_000_000);
+  const data = rpc.subarray(1_000, 1_200).fill(7);
+  await receive([{ subscriptions: [], messages: [{ topic: TOPIC, data, from: rpc }] }]);
+  const message = taken[0]?.messages[0];
+  assert.is(message?.data?.buffer.byteLength, 200);
+  assert.equal(message, { topic: TOPIC, data: new Uint8Array(200).fill(7) });
 });
 
 for (const [what, count, bytes] of [

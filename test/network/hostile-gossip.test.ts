@@ -193,6 +193,25 @@ test(
 );
 
 test(
+  'a forger that comes with a new identity whenever it is cut off',
+  withPeers(async (peers) => {
+    const scene = await Scene.start(peers);
+    const identities = 12;
+    const attack = async () => {
+      for (let index = 0; index < identities; index++) {
+        const [forger] = await scene.attackers(1);
+        const forged = forgedTransactions(FORGED_FROM, 200, index);
+        await flood(forger!, 'transactions', forged, { perRpc: 50, perSecond: 1e6 });
+        await until(() => !forger!.connected, 'it is cut off', 30_000);
+      }
+    };
+    const after = await scene.under(attack, 20);
+    const { rejected } = after.gossip.transactions;
+    assert.ok(rejected < identities * 40, `${rejected} of ${identities * 200} were checked`);
+  }),
+);
+
+test(
   'useless messages, of which none is wrong, as fast as they are read, from four peers',
   withPeers(async (peers) => {
     const scene = await Scene.start(peers);
