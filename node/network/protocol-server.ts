@@ -32,8 +32,8 @@ export const DEFAULT_LIMITS = {
   maxConcurrent: 128,
 } as const;
 
-/** Time for a request to arrive once its stream is open: two slow round trips. All requests are a few KiB at most. */
-const READ_TIMEOUT_MS = 4_000;
+/** Time for a request to arrive once its stream is open: slow round trips, on machines that train. All requests are a few KiB at most. */
+const READ_TIMEOUT_MS = 8_000;
 
 /** An answer has to be read within the grace, and a second for each so many bytes. */
 const DRAIN_GRACE_MS = 5_000;

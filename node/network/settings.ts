@@ -87,7 +87,7 @@ export function yamuxSettings(): YamuxMuxerInit {
 const MAX_HANDSHAKES = 1_024;
 
 /** Time for a whole handshake, and for naming the protocol of a stream: four slow round trips on a busy machine. */
-const HANDSHAKE_TIMEOUT_MS = 5_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** Connections: limits by host are for the Internet; on one machine every peer has the same address. */
 export function connectionSettings(maxPeers: number, privateNetwork: boolean): ConnectionManagerInit {

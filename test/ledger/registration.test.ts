@@ -9,7 +9,7 @@ import { Draft } from '../../node/ledger/draft.ts';
 import { CHAIN } from '../../node/ledger/parameters.ts';
 import { firstRegistration, type RegistrationRecord, registrationPrice } from '../../node/ledger/registration-price.ts';
 import { LedgerState } from '../../node/ledger/state.ts';
-import { LedgerHarness, namedAccount, namedHash, testParameters } from './harness.ts';
+import { LedgerHarness, namedAccount, namedHash, scored, testParameters } from './harness.ts';
 
 const HOUR_MS = 3_600_000;
 const PRICED = {
@@ -139,11 +139,62 @@ test('who had work accepted stays, and one that comes back after it was forgotte
   }
   assert.ok(ledger.state.timeMs - ledger.state.chain.genesisTimeMs > 2n * BigInt(HOUR_MS));
   for (const miner of ledger.miners) assert.ok(ledger.state.miner(miner), 'works and was forgotten');
-  const [miner] = ledger.miners;
-  for (let block = 0; block < 400; block++) ledger.block([], 120_000);
-  assert.is(ledger.state.miner(miner!), undefined);
-  assert.is(ledger.try(miner!, registerMiner('again')), undefined);
-  assert.ok(ledger.state.miner(miner!));
+  // One goes away, and the other works on: what befalls all costs nobody its standing.
+  const [gone, working] = ledger.miners as [AccountId, AccountId];
+  const play = (calls: readonly (readonly [AccountId, Call])[]) => ledger.block(calls, 120_000);
+  for (let round = 0; round < 60 && ledger.state.miner(gone) !== undefined; round++) {
+    play([[working, ledger.commitCall(working)]]);
+    play([[working, ledger.revealCall(working)]]);
+    play(ledger.validators.map((v) => [v, ledger.commitScoresCall(v, () => scored(10))]));
+    play(ledger.validators.map((v) => [v, ledger.revealScoresCall(() => scored(10))]));
+    play(ledger.validators.map((v) => [v, ledger.attestCall()]));
+  }
+  assert.is(ledger.state.miner(gone), undefined);
+  assert.ok(ledger.state.miner(working));
+  assert.is(ledger.try(gone, registerMiner('again')), undefined);
+  assert.ok(ledger.state.miner(gone));
+});
+
+test('a flood with twenty times a newcomer’s speed, and all the work it can make ahead, delays it by 40 minutes at most', () => {
+  const baseWork = 2048;
+  const ledger = priced({ baseWork });
+  const newcomerPerSecond = 500n;
+  const attackerPerSecond = 20n * newcomerPerSecond;
+  // Work for a challenge is void after twice `challengeMs`.
+  let budget = attackerPerSecond * BigInt((2 * PRICED.challengeMs) / 1000);
+  let flooded = 0;
+  const seconds = 10;
+  const newcomer = namedAccount('newcomer');
+  // The attacker fills each block as far as its work goes; the newcomer aims a quarter above the price, and goes first.
+  const block = (waitedS: number) => {
+    const price = ledger.state.registrationPrice;
+    const calls: [AccountId, Call][] = [];
+    if (newcomerPerSecond * BigInt(waitedS) * 4n >= price * 5n)
+      calls.push([newcomer, worked(ledger, (price * 5n) / 4n)]);
+    while (calls.length < PRICED.maxPerBlock && budget >= price) {
+      budget -= price;
+      calls.push([namedAccount(`flood ${flooded++}`), worked(ledger, price)]);
+    }
+    ledger.block(calls, seconds * 1000);
+    budget += attackerPerSecond * BigInt(seconds);
+  };
+  const dearest = () => {
+    const before = ledger.state.registrationPrice;
+    block(0);
+    return ledger.state.registrationPrice < before;
+  };
+  // It comes when the attacker has spent all that it had made ahead: then the price is highest.
+  while (!dearest());
+  const highest = ledger.state.registrationPrice;
+  assert.ok(highest > 100n * BigInt(baseWork), `the flood raised the price to ${highest} only`);
+  let waitedS = 0;
+  while (ledger.state.miner(newcomer) === undefined) {
+    assert.ok(waitedS < 40 * 60, `not in after ${waitedS} s, at a price of ${ledger.state.registrationPrice}`);
+    block(waitedS);
+    waitedS += seconds;
+  }
+  // It bought little for its work: the price rises faster than anybody's speed.
+  assert.ok(flooded < 250, `${flooded} keys`);
 });
 
 test.run();

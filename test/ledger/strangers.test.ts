@@ -5,8 +5,19 @@ import type { AccountId } from '../../node/chain/account.ts';
 import * as calls from '../../node/chain/calls.ts';
 import { checkNetworkFile } from '../../node/chain/genesis.ts';
 import { checkParameters } from '../../node/chain/parameters.ts';
+import type { Call } from '../../node/chain/transaction.ts';
 import { decodeTransaction, encodeTransaction, MAX_SCORES } from '../../node/chain/transaction.ts';
-import { LedgerHarness, namedAccount, namedCid, register, scored, testGenesis, testParameters } from './harness.ts';
+import { admissionOf } from '../../node/ledger/admission.ts';
+import {
+  LedgerHarness,
+  namedAccount,
+  namedCid,
+  namedHash,
+  register,
+  scored,
+  testGenesis,
+  testParameters,
+} from './harness.ts';
 
 const good = () => scored(10);
 
@@ -115,6 +126,25 @@ test('weights that nobody agrees on: after a deadline the round ends with those 
   for (let block = 0; block < 40; block++) ledger.block([], 1000);
   assert.is(ledger.round, 2);
   assert.is(ledger.state.modelRoot, before);
+});
+
+test('a pool keeps early commits and reveals of seats and of accepted work, and none of who merely registered', () => {
+  const ledger = new LedgerHarness();
+  ledger.start();
+  const admission = (signer: AccountId, call: Call) => {
+    const body = { version: 1, signer, nonce: 0, validUntil: 9, tip: 0, call };
+    return admissionOf(ledger.state, { body, signature: new Uint8Array(64) });
+  };
+  const commit = (ahead: number) => calls.commitSubmission(ledger.round + ahead, 0, namedHash('c'));
+  const [miner] = ledger.miners;
+  const [stranger] = crowd(ledger, 1);
+  assert.is(admission(miner!, commit(0)), 'now');
+  assert.is(admission(miner!, ledger.revealCall(miner!)), 'later');
+  assert.is(admission(miner!, commit(1)), 'later');
+  assert.is(admission(stranger!, commit(0)), 'ERR_NOT_SEATED');
+  assert.is(admission(stranger!, ledger.revealCall(stranger!)), 'ERR_WRONG_PHASE');
+  assert.is(admission(stranger!, commit(1)), 'ERR_WRONG_ROUND');
+  assert.is(admission(miner!, commit(2)), 'ERR_WRONG_ROUND');
 });
 
 test('parameters with more seats than a score sheet holds verdicts are refused; one verdict for each fits', () => {
