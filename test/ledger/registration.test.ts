@@ -162,26 +162,36 @@ test('a flood with twenty times a newcomer’s speed, and all the work it can ma
   const attackerPerSecond = 20n * newcomerPerSecond;
   // Work for a challenge is void after twice `challengeMs`.
   let budget = attackerPerSecond * BigInt((2 * PRICED.challengeMs) / 1000);
-  let key = 0;
   let flooded = 0;
   const seconds = 10;
-  let waitedS = 0;
   const newcomer = namedAccount('newcomer');
-  while (ledger.state.miner(newcomer) === undefined) {
-    assert.ok(waitedS < 40 * 60, `not in after ${waitedS} s, at a price of ${ledger.state.registrationPrice}`);
+  // The attacker fills each block as far as its work goes; the newcomer aims a quarter above the price, and goes first.
+  const block = (waitedS: number) => {
     const price = ledger.state.registrationPrice;
     const calls: [AccountId, Call][] = [];
-    // The attacker fills each block as far as its work goes; the newcomer aims a quarter above the price, and goes first.
     if (newcomerPerSecond * BigInt(waitedS) * 4n >= price * 5n)
       calls.push([newcomer, worked(ledger, (price * 5n) / 4n)]);
     while (calls.length < PRICED.maxPerBlock && budget >= price) {
       budget -= price;
-      flooded += 1;
-      calls.push([namedAccount(`flood ${key++}`), worked(ledger, price)]);
+      calls.push([namedAccount(`flood ${flooded++}`), worked(ledger, price)]);
     }
     ledger.block(calls, seconds * 1000);
-    waitedS += seconds;
     budget += attackerPerSecond * BigInt(seconds);
+  };
+  const dearest = () => {
+    const before = ledger.state.registrationPrice;
+    block(0);
+    return ledger.state.registrationPrice < before;
+  };
+  // It comes when the attacker has spent all that it had made ahead: then the price is highest.
+  while (!dearest());
+  const highest = ledger.state.registrationPrice;
+  assert.ok(highest > 100n * BigInt(baseWork), `the flood raised the price to ${highest} only`);
+  let waitedS = 0;
+  while (ledger.state.miner(newcomer) === undefined) {
+    assert.ok(waitedS < 40 * 60, `not in after ${waitedS} s, at a price of ${ledger.state.registrationPrice}`);
+    block(waitedS);
+    waitedS += seconds;
   }
   // It bought little for its work: the price rises faster than anybody's speed.
   assert.ok(flooded < 250, `${flooded} keys`);

@@ -6,7 +6,7 @@ import { earlyVotes, forgedBodies, lyingSyncPeers } from './attacks/consensus.ts
 import { deafGossip } from './attacks/deaf-gossip.ts';
 import { dhtQueries, providerSpam } from './attacks/dht.ts';
 import { forgedTransactions } from './attacks/forged-transactions.ts';
-import { freeCalls, freeRegistrations } from './attacks/free-calls.ts';
+import { falseWork, freeCalls, freeRegistrations } from './attacks/free-calls.ts';
 import { garbage } from './attacks/garbage.ts';
 import { controlFlood, subscriptionFlood } from './attacks/gossip-control.ts';
 import { halfMessages } from './attacks/half-messages.ts';
@@ -24,6 +24,7 @@ export const ATTACKS: readonly Attack[] = [
   lyingProviders,
   freeCalls,
   freeRegistrations,
+  falseWork,
   forgedTransactions,
   invalidGossip,
   subscriptionFlood,

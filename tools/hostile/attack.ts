@@ -2,6 +2,7 @@
  * What a file in `attacks/` exports, and what an attack is given. An attack runs in a process of its own, so that its
  * work is not taken for the victim's; what it wants to know of the others it asks over the process line.
  */
+import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
 import type { PeerIdText } from '../../node/network/interface.ts';
 import type { NodeLook } from './arena/node-process.ts';
@@ -46,6 +47,8 @@ export interface ArenaOffers {
   fetch(what: { cid: string; timeoutMs: number }): Promise<{ bytes: number } | { code: string }>;
   /** The victim's gossip score of a peer, and whether it is connected to it. */
   regard(peer: PeerIdText): Promise<{ score: number; connected: boolean }>;
+  /** Whether the victim's ledger has an account as a miner. */
+  enlisted(account: AccountId): Promise<boolean>;
   /** An honest peer with a fresh key joins and asks for a block and a blob: milliseconds, or why not. */
   newcomer(limitMs: number): Promise<{ ms: number } | { code: string }>;
   /** A node begins at genesis, knowing only these addresses, until it has the victim's height: milliseconds, or null. */

@@ -1,5 +1,5 @@
 /**
- * `npm run hostile -- [NAME...] [--seed S] [--seconds N] [--json]`: hostile peers with real sockets against a real node.
+ * `npm run hostile -- [NAME...] [--seed S] [--seconds N] [--rounds N] [--json]`: hostile peers with real sockets against a real node.
  * Without names, all attacks; `npm run hostile -- --list` names them. Exit code 0 when all hold, 1 when one does not,
  * 2 on wrong usage or when the network cannot be started.
  */
@@ -7,13 +7,19 @@ import { parseArgs } from 'node:util';
 import { Arena } from './arena/arena.ts';
 import type { Attack } from './attack.ts';
 import { ATTACKS, attackNamed, CONTROL, UnknownAttackError } from './attack-list.ts';
+import { type FloodResult, runFlood } from './flood/flood.ts';
 import { type AttackResult, runAttack } from './run-attack.ts';
 
+/** Name of the one that is no attack of a peer, but of a crowd, on a whole network. */
+const FLOOD = 'flood';
+
 const USAGE = `usage: npm run hostile -- [NAME...] [--seed S] [--seconds N] [--json]
+       npm run hostile -- flood [--seed S] [--rounds N] [--json]
        npm run hostile -- --list
 
   --seed S      what attackers do by chance, and who they are; default 1
   --seconds N   how long each attack presses; default 8
+  --rounds N    with the name flood: training rounds of each of its two runs; default 8
   --json        one JSON object as the last line of standard output`;
 
 /** Thrown for a flag that makes no sense. */
@@ -32,7 +38,10 @@ function whole(text: string | undefined, fallback: number, name: string): number
 }
 
 function listing(): string {
-  return ATTACKS.map(({ name, what, answers }) => `  ${name.padEnd(20)} ${what} (${answers})`).join('\n');
+  const lines = ATTACKS.map(({ name, what, answers }) => `  ${name.padEnd(20)} ${what} (${answers})`);
+  const flood =
+    '200 keys a minute take seats, fill blocks and pool, and prolong rounds (findings 4, 6, 9; only by name)';
+  return [...lines, `  ${FLOOD.padEnd(20)} ${flood}`].join('\n');
 }
 
 /** Runs one attack in a network of its own: what an earlier one left behind would hide what this one takes. */
@@ -61,6 +70,7 @@ async function main(): Promise<number> {
     options: {
       seed: { type: 'string' },
       seconds: { type: 'string' },
+      rounds: { type: 'string' },
       list: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
       json: { type: 'boolean' },
@@ -73,10 +83,13 @@ async function main(): Promise<number> {
   }
   const seed = whole(values.seed, 1, 'seed');
   const seconds = whole(values.seconds, 8, 'seconds');
-  const chosen = positionals.length === 0 ? ATTACKS : positionals.map(attackNamed);
+  const rounds = whole(values.rounds, 8, 'rounds');
+  // The flood takes minutes and a network of its own: only when it is asked for by name.
+  const named = positionals.filter((name) => name !== FLOOD);
+  const chosen = positionals.length === 0 ? ATTACKS : named.map(attackNamed);
   // One run without an attack for each way in which the validators are placed.
   const controls = new Map<number, AttackResult>();
-  const attacks: AttackResult[] = [];
+  const attacks: (AttackResult | FloodResult)[] = [];
   for (const attack of chosen) {
     const { apartMs = 0 } = attack;
     let control = controls.get(apartMs);
@@ -85,6 +98,9 @@ async function main(): Promise<number> {
       controls.set(apartMs, control);
     }
     attacks.push(await runAlone(attack, { seed, seconds, controlBlocksPerS: control.blocks_per_s ?? 0 }));
+  }
+  if (positionals.includes(FLOOD)) {
+    attacks.push(await runFlood({ seed, rounds, say: (line) => console.error(line) }));
   }
   const held = attacks.every((result) => result.held);
   const summary = { attacks, held, control: [...controls.values()], seed, seconds };

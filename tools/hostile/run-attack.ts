@@ -86,6 +86,7 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
       score: await arena.victim.ask('score', peer),
       connected: await arena.victim.ask('connected', peer),
     }),
+    enlisted: (account) => arena.victim.ask('enlisted', account),
     newcomer: (limitMs) => arena.honest.ask('newcomer', limitMs),
     observer: ({ bootstrap, limitMs }) => observe(arena, bootstrap, limitMs),
     sizes: (fromHeight) => arena.victim.ask('sizes', fromHeight),

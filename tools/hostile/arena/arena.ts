@@ -149,7 +149,8 @@ export class Arena {
     ];
     const ports: readonly [number, number] = [await freePort(), await freePort()];
     const founders = accounts.map(({ account, sessionKey }) => ({ account, sessionKey, weight: 10n }));
-    const parameters = testParameters({ consensus: { emptyBlockIntervalMs: 500 } });
+    // Registrations cost work, as they do outside of tests.
+    const parameters = testParameters({ consensus: { emptyBlockIntervalMs: 500 }, registration: { baseWork: 64 } });
     const drawn = { ...testGenesis(founders, parameters), timeMs: Date.now() };
     const genesis: Genesis = {
       ...drawn,

@@ -4,11 +4,13 @@
  */
 import { stopSignal } from '../../../node/api/parent-link.ts';
 import type { Role } from '../../../node/api/status.ts';
+import type { AccountId } from '../../../node/chain/account.ts';
 import { encodeBlock } from '../../../node/chain/block.ts';
 import { readNetworkFile } from '../../../node/chain/network-file.ts';
 import type { Call } from '../../../node/chain/transaction.ts';
 import { DataFolder } from '../../../node/data-folder.ts';
 import { loadIdentity } from '../../../node/identity/identity.ts';
+import { isEnlisted } from '../../../node/ledger/standing.ts';
 import { createLogger } from '../../../node/log/logger.ts';
 import type { PeerIdText } from '../../../node/network/interface.ts';
 import { AliceNode } from '../../../node/node.ts';
@@ -51,6 +53,8 @@ export interface NodeOffers {
   publish(bytes: Uint8Array): Promise<string>;
   /** Fetches a blob as a validator does: bytes, or the code of the error. */
   fetch(what: { cid: string; timeoutMs: number }): Promise<{ bytes: number } | { code: string }>;
+  /** Whether an account is registered as a miner. */
+  enlisted(account: AccountId): Promise<boolean>;
   score(peer: PeerIdText): Promise<number>;
   connected(peer: PeerIdText): Promise<boolean>;
   connect(multiaddr: string): Promise<void>;
@@ -124,6 +128,7 @@ const offers: NodeOffers = {
       return { code: (error as { code?: string }).code ?? String(error) };
     }
   },
+  enlisted: async (account) => isEnlisted(node.blockchain.state, account),
   score: async (peer) => node.network.score(peer),
   connected: async (peer) => node.network.peers().includes(peer),
   connect: async (multiaddr) => {

@@ -1,4 +1,6 @@
+import { genesisBeacon } from '../../../node/chain/beacon.ts';
 import { attestModel, commitScores, commitSubmission, registerMiner } from '../../../node/chain/calls.ts';
+import { genesisHash } from '../../../node/chain/genesis.ts';
 import {
   type Call,
   encodeTransaction,
@@ -7,8 +9,10 @@ import {
   transactionSignBytes,
 } from '../../../node/chain/transaction.ts';
 import { type AccountSigner, accountSigner, signaturesReady } from '../../../node/identity/signatures.ts';
+import { solveRegistration } from '../../../node/registration/solver.ts';
 import type { Attack, AttackContext, Claim } from '../attack.ts';
-import { gossipCrowd, rest } from '../attacker/crowd.ts';
+import { gossipCrowd, identities, keep, rest } from '../attacker/crowd.ts';
+import { GossipPeer } from '../attacker/gossip-peer.ts';
 
 /** Accounts that nobody knows, made before the attack begins. */
 const ACCOUNTS = 64;
@@ -103,8 +107,68 @@ export const freeRegistrations: Attack = {
   name: 'free-registrations',
   what: `${ACCOUNTS} unknown accounts register as miners without the work that this takes`,
   answers: 'finding 6',
-  quick: false,
+  quick: true,
   run(context) {
     return flood(context, () => registerMiner('flood'));
+  },
+};
+
+/** Time for a registration that was worked for, while the flood goes on. */
+const REGISTRATION_MS = 30_000;
+
+/** How often a newcomer sends its registration again. */
+const RESEND_MS = 1_500;
+
+/** Work that was not done has to be checked before it can be called a lie. */
+export const falseWork: Attack = {
+  name: 'false-work',
+  what: 'registrations that claim more work than anybody did, each of which has to be checked; one newcomer did its work',
+  answers: 'finding 6',
+  quick: false,
+  async run(context) {
+    const { arena, random, networkId, genesis, other } = context;
+    await signaturesReady();
+    const honest = accountSigner(random.bytes(32));
+    const challenge = genesisBeacon(genesisHash(genesis));
+    // The price rises with registrations, of which there are none but this.
+    const wanted = () => 2n * BigInt(genesis.parameters.registration.baseWork);
+    const signal = AbortSignal.timeout(60_000);
+    const work = await solveRegistration({ networkId, account: honest.account, challenge, wanted, signal });
+    const peers = await gossipCrowd(context, 4);
+    const [identity] = identities(context, 1);
+    if (identity === undefined) throw new Error('no identity');
+    // It speaks to the other validator, which is not flooded, and the victim has to agree to the block.
+    const mouth = await GossipPeer.join(other.address, { ...identity, name: `${identity.name}/honest` });
+    context.afterwards(() => mouth.stop());
+    const { height } = await arena.ask('look', 'victim');
+    let sent = 0;
+    const flooding = Promise.all(
+      peers.map((peer) =>
+        keep(context, async () => {
+          const liar = accountSigner(random.bytes(32));
+          const claim = { challenge, solution: BigInt(sent), work: 2n ** 60n };
+          const encoded = signed(context, liar, 0, height + 500, registerMiner('flood', claim));
+          if (!(await peer.publish('transactions', encoded))) throw new Error('cut');
+          sent += 1;
+        }),
+      ),
+    );
+    const fromMs = performance.now();
+    let enlisted = false;
+    while (!enlisted && performance.now() - fromMs < REGISTRATION_MS) {
+      await mouth.publish('transactions', signed(context, honest, 0, height + 500, registerMiner('honest', work)));
+      await rest(RESEND_MS);
+      enlisted = await arena.ask('enlisted', honest.account);
+    }
+    const tookMs = performance.now() - fromMs;
+    await flooding;
+    return [
+      { what: 'false claims were sent', holds: sent > 0, found: `${sent}` },
+      {
+        what: 'who did its work is registered meanwhile',
+        holds: enlisted,
+        found: enlisted ? `after ${tookMs.toFixed(0)} ms` : `not within ${REGISTRATION_MS} ms`,
+      },
+    ];
   },
 };
