@@ -41,22 +41,19 @@ export function readEvidence(encoded: readonly Uint8Array[]): EquivocationEviden
 }
 
 /**
- * Checks evidence against the sets of its heights. Where a set is not known (this node began at a snapshot), a block that
- * is `decided` is believed, and one that is not is refused. Throws {@link InvalidBlockError}.
+ * Checks evidence against the sets of its heights. The state tells them for as long as evidence about them counts, also to
+ * a node that began at a snapshot. Throws {@link InvalidBlockError}.
  */
 export function proveEvidence(
   evidence: readonly EquivocationEvidence[],
   networkId: Uint8Array,
   validatorsAt: (height: number) => ValidatorSet | undefined,
-  decided: boolean,
 ): void {
   for (const item of evidence) {
     const { height } = item.first.body;
     const validators = validatorsAt(height);
-    if (validators === undefined) {
-      if (decided) continue;
-      throw new InvalidBlockError(`evidence about height ${height}, whose validators are not known here`);
-    }
+    if (validators === undefined)
+      throw new InvalidBlockError(`evidence about height ${height}, whose validators nobody knows any more`);
     try {
       verifyEvidence(item, { networkId, validators, verify: verifySession });
     } catch (cause) {

@@ -198,11 +198,10 @@ export class Blockchain implements Application {
   }
 
   validators(height: number): ValidatorSet | undefined {
-    if (height === this.height + 1) return this.#state.nextValidators;
-    if (height === this.height + 2) return this.#state.afterNextValidators;
-    if (height < 1 || height > this.height) return undefined;
+    if (height < 1 || height > this.height) return this.#state.validatorsAt(height);
     const hash = this.#store.validatorsHashAt(height);
-    if (hash === undefined) return undefined;
+    // Before the snapshot at which this node began, the state tells, as long as evidence counts.
+    if (hash === undefined) return this.#state.validatorsAt(height);
     // Nearly every height has the same set as the one asked for before it.
     if (this.#knownSet?.hash !== hash) {
       const set = this.#store.validatorSet(hash);
@@ -233,9 +232,9 @@ export class Blockchain implements Application {
     return { header, ...body };
   }
 
-  async validate(block: Block, { decided = false }: { readonly decided?: boolean } = {}): Promise<BlockVerdict> {
+  async validate(block: Block): Promise<BlockVerdict> {
     try {
-      await this.#execute(block, decided);
+      await this.#execute(block);
       return { valid: true };
     } catch (error) {
       if (error instanceof InvalidBlockError) return { valid: false, reason: error.message };
@@ -245,7 +244,7 @@ export class Blockchain implements Application {
 
   /** See {@link Application.commit}. Throws {@link InvalidBlockError} for a block that `validate` would refuse. */
   async commit(block: Block, commit: Commit): Promise<void> {
-    const executed = await this.#execute(block, true);
+    const executed = await this.#execute(block);
     const id = blockId(block.header);
     const { state, receipts, events, changes } = executed;
     const { validatorsHash, nextValidatorsHash } = block.header;
@@ -441,10 +440,9 @@ export class Blockchain implements Application {
   }
 
   /**
-   * Executes a block, or finds the result of having done so. `decided`: see {@link Application.validate}. Throws
-   * {@link InvalidBlockError}.
+   * Executes a block, or finds the result of having done so. Throws {@link InvalidBlockError}.
    */
-  async #execute(block: Block, decided: boolean): Promise<ExecutedBlock> {
+  async #execute(block: Block): Promise<ExecutedBlock> {
     const id = blockId(block.header);
     // The id names one body; whether this is that one has to be seen before a result for the id is taken.
     const fault = bodyFault(block);
@@ -463,7 +461,7 @@ export class Blockchain implements Application {
     const output = await this.#beaconOutput(header.proposer, block.beaconProof);
     if (output === undefined) throw new InvalidBlockError('the beacon proof is not the proposer’s for this height');
     const evidence = readEvidence(block.evidence);
-    proveEvidence(evidence, this.networkId, (height) => this.validators(height), decided);
+    proveEvidence(evidence, this.networkId, (height) => this.validators(height));
     const transactions = await this.#verified(block.transactions);
     if (this.#state !== base) throw new InvalidBlockError('another block was finalized meanwhile');
     const { timeMs, beacon, proposer } = header;

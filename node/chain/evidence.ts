@@ -1,9 +1,9 @@
 /**
  * Evidence of equivocation: two votes of one validator, for the same height, round and type, that contradict each other.
  *
- * The two votes are the whole proof. Power and total power of the set of that height travel with them, because a node
- * that began at a snapshot has to execute a block that holds evidence without knowing every older set: those who vote on
- * the block compare the numbers with the set ({@link verifyEvidence}), everyone else believes the commit.
+ * The two votes are the whole proof. Power and total power of the set of that height travel with them, so that what a
+ * block does follows from the block; those who judge it compare the numbers with the set ({@link verifyEvidence}), which
+ * the state tells for as long as the evidence counts.
  */
 import { Bytes, type CodecType, Struct, u8, u32, u64 } from 'scale-ts';
 import type { AccountId } from './account.ts';

@@ -62,10 +62,9 @@ export interface Application {
   /**
    * Executes a proposed block for `height + 1` and compares every field of its header. Changes nothing. Consensus itself
    * checks whose turn it was, the signature and the clock bound; this checks everything else, the beacon proof included,
-   * and that each piece of evidence in it is proven, `new` and there once. `decided`: a quorum
-   * has signed the block already, so that evidence about heights whose validators this node does not know is believed.
+   * and that each piece of evidence in it is proven, `new` and there once.
    */
-  validate(block: Block, options?: { readonly decided?: boolean }): Promise<BlockVerdict>;
+  validate(block: Block): Promise<BlockVerdict>;
   /** Makes a valid block with a verified commit final, durably, in one transaction. Resolves after fsync. */
   commit(block: Block, commit: Commit): Promise<void>;
   /** Where evidence stands by the last finalized state; its signatures are not looked at. */

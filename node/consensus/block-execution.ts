@@ -53,14 +53,14 @@ export class BlockExecution {
 
   /**
    * Executes a block of `height`, once for each id: its body must be the one that its header names (`bodyFault`).
-   * `decided`: a quorum has signed it. Undefined when the height is over.
+   * Undefined when the height is over.
    */
-  verdict(height: number, block: Block, decided = false): Promise<BlockVerdict | undefined> {
+  verdict(height: number, block: Block): Promise<BlockVerdict | undefined> {
     const id = blockId(block.header);
     return this.#lane.run(async () => {
       if (height !== this.#height) return undefined;
       if (this.#valid.has(id)) return { valid: true };
-      const verdict = await this.#application.validate(block, { decided });
+      const verdict = await this.#application.validate(block);
       if (verdict.valid && height === this.#height && this.#valid.size < MAX_VALID) this.#valid.add(id);
       return verdict;
     });

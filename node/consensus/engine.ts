@@ -183,7 +183,7 @@ export class Engine {
     return this.#main.run(async () => {
       const { height } = finalized.block.header;
       if (!this.#running || height !== this.#height) return false;
-      const verdict = await this.#execution.verdict(height, finalized.block, true);
+      const verdict = await this.#execution.verdict(height, finalized.block);
       if (verdict === undefined) return false;
       if (!verdict.valid) throw new BlockRefusedError(`block ${height} has a quorum, but: ${verdict.reason}`);
       await this.#commit(finalized);

@@ -85,8 +85,6 @@ const MIN_PULSE_MS = 200;
 const MAX_PULSE_MS = 3_000;
 /** Peers that may be asked at the same time: one that does not answer must not keep this node from asking others. */
 const MAX_ASKED = 8;
-/** When a peer has not answered by then, another is asked as well. */
-const HEDGE_MS = 1_000;
 /**
  * Of these, those asked because they spoke of a height far ahead. Anyone can say that, and say it again when its silence
  * is over: the others are for peers that this node chooses.
@@ -108,7 +106,6 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
   readonly #abort = new AbortController();
   #unsubscribe: (() => void)[] = [];
   #cancelPulse: (() => void) | undefined;
-  #cancelHedge: (() => void) | undefined;
   readonly #patience: Patience;
   readonly #asked = new Set<PeerIdText>();
   /** Of these, those that made this node ask. */
@@ -187,7 +184,6 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#unsubscribe = [];
     this.#cancelPulse?.();
-    this.#cancelHedge?.();
     this.#evidence?.relay.stop();
     this.#abort.abort();
     await this.#sync.stop();
@@ -263,22 +259,14 @@ export class ConsensusService extends EventEmitter<ConsensusEvents> {
     });
   }
 
-  /** Asks another peer each time; when there is no answer soon, one more. */
+  /** Asks another peer each time, first those that answer. */
   #askSomebody(): void {
     const peers = [...this.#components.discovery.peers()]
       .sort()
       .filter((peer) => !this.#sync.isDropped(peer) && !this.#asked.has(peer));
     const prompt = peers.filter((peer) => !this.#patience.isPassedOver(peer));
     const candidates = prompt.length > 0 ? prompt : peers;
-    if (candidates.length === 0) return;
-    const peer = candidates[this.#turn++ % candidates.length];
-    this.#ask(peer);
-    this.#cancelHedge?.();
-    this.#cancelHedge = this.#clock.schedule(HEDGE_MS, () => {
-      if (!this.#running || !this.#asked.has(peer)) return;
-      this.#patience.silent(peer);
-      this.#askSomebody();
-    });
+    if (candidates.length > 0) this.#ask(candidates[this.#turn++ % candidates.length]);
   }
 
   /** Asks a peer that spoke of a height far ahead, unless it was silent a moment ago. */

@@ -9,6 +9,7 @@ import { Draft, need } from './draft.ts';
 import { OFFENCES } from './offences.ts';
 import { PARAMETER_VOTES, SCHEDULED_CHANGES } from './parameter-votes.ts';
 import { CHAIN, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
+import { forgetPastValidators } from './past-validators.ts';
 import { readStake, sessionOwner, setStake, stakers, type Unbonding } from './stakes.ts';
 import { LedgerState } from './state.ts';
 import { VALIDATORS } from './validators.ts';
@@ -47,6 +48,7 @@ export function forkedState(genesis: Genesis, entries: Iterable<readonly [string
     draft.set(sessionOwner(sessionKey), account);
   }
   draft.set(VALIDATORS, { next: validators, afterNext: validators });
+  forgetPastValidators(draft);
   // Offences and agreed changes belong to heights that the new network has not.
   draft.delete(OFFENCES);
   draft.delete(PARAMETER_VOTES);

@@ -18,6 +18,7 @@ import type { Parameters } from '../chain/parameters.ts';
 import { type Draft, listCodec, need, type StateReader, type StateRecord } from './draft.ts';
 import type { LedgerEvent } from './events.ts';
 import { PARAMETERS } from './parameters.ts';
+import { isForgotten } from './past-validators.ts';
 import { slash, unitsAtStake } from './slashing.ts';
 import { readStake, setStake } from './stakes.ts';
 
@@ -65,7 +66,7 @@ export function evidenceError(
   const offenceHeight = evidence.first.body.height;
   if (offenceHeight >= height) return 'ERR_EVIDENCE_FROM_FUTURE';
   const { unbondingBlocks } = need(reader, PARAMETERS).staking;
-  if (height - offenceHeight >= unbondingBlocks) return 'ERR_EVIDENCE_TOO_OLD';
+  if (height - offenceHeight >= unbondingBlocks || isForgotten(reader, offenceHeight)) return 'ERR_EVIDENCE_TOO_OLD';
   if (evidence.power === 0n || evidence.power > evidence.totalPower) return 'ERR_EVIDENCE_POWER';
   if (readStake(reader, evidence.first.validator).tombstoned) return 'ERR_ALREADY_PUNISHED';
   return undefined;

@@ -17,6 +17,7 @@ import { EPOCH, type EpochRecord, type Reward, type SettledEpoch, settledEpoch }
 import { holderRecord, mintedUnits, unitsIn } from './holdings.ts';
 import { targetIssuance } from './issuance.ts';
 import { CHAIN, type ChainRecord, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
+import { pastValidators } from './past-validators.ts';
 import { prove, type StateProof } from './proof.ts';
 import { firstRegistration, REGISTRATION, type RegistrationRecord, registrationPrice } from './registration-price.ts';
 import { type MinerRecord, minerRecord } from './registry.ts';
@@ -162,6 +163,13 @@ export class LedgerState implements StateReader {
   /** Those who decide the block after that. */
   get afterNextValidators(): ValidatorSet {
     return need(this, VALIDATORS).afterNext;
+  }
+
+  /** Who decides a height, up to the one after the next; undefined where this state does not tell any more. */
+  validatorsAt(height: number): ValidatorSet | undefined {
+    if (height === this.height + 2) return this.afterNextValidators;
+    if (height === this.height + 1) return this.nextValidators;
+    return pastValidators(this, height, this.nextValidators);
   }
 
   get supply(): Supply {

@@ -15,6 +15,7 @@ import { type Draft, listCodec, need, type StateReader, type StateRecord } from 
 import { CallRefusedError } from './errors.ts';
 import type { LedgerEvent } from './events.ts';
 import { CHAIN } from './parameters.ts';
+import { rememberValidators } from './past-validators.ts';
 import { readStake, STAKE_PREFIX, stakers, votingPower } from './stakes.ts';
 
 /** SCALE form of a validator set. */
@@ -82,6 +83,7 @@ export function advanceValidators(
   parameters: Parameters,
 ): LedgerEvent[] {
   const { next, afterNext } = need(draft, VALIDATORS);
+  rememberValidators(draft, at.height, { decided: next, next: afterNext }, parameters.staking.unbondingBlocks);
   let elected = afterNext;
   if (at.height % parameters.staking.validatorSetIntervalBlocks === 0 || memberChanged(draft, afterNext)) {
     elected = electedValidators(draft, at.timeMs, parameters);

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { proveEvidence } from '../../node/blockchain/block-evidence.ts';
-import type { Blockchain } from '../../node/blockchain/blockchain.ts';
+import { type Blockchain, blockchain } from '../../node/blockchain/blockchain.ts';
 import { beaconMessage } from '../../node/chain/beacon.ts';
 import { type Block, blockId, type Commit, type Vote, type VoteBody, voteSignBytes } from '../../node/chain/block.ts';
 import {
@@ -13,8 +13,9 @@ import {
   MAX_EVIDENCE_PER_BLOCK,
 } from '../../node/chain/evidence.ts';
 import { domainHash } from '../../node/chain/hash.ts';
-import type { ValidatorSet } from '../../node/chain/validator-set.ts';
+import { type ValidatorSet, validatorSetHash } from '../../node/chain/validator-set.ts';
 import { sessionSigner } from '../../node/identity/signatures.ts';
+import { Store } from '../../node/store/store.ts';
 import { testGenesis, testParameters } from '../ledger/harness.ts';
 import { commitFor, openChain, PROPOSER, testSigner } from './harness.ts';
 
@@ -62,8 +63,8 @@ function carrying(block: Block, evidence: readonly Uint8Array[]): Block {
   return { ...block, evidence: [...evidence], header: { ...block.header, evidenceRoot: evidenceRoot(evidence) } };
 }
 
-async function refusal(chain: Blockchain, block: Block, options = {}): Promise<string> {
-  const verdict = await chain.validate(block, options);
+async function refusal(chain: Blockchain, block: Block): Promise<string> {
+  const verdict = await chain.validate(block);
   assert.not(verdict.valid);
   return verdict.valid ? '' : verdict.reason;
 }
@@ -134,17 +135,48 @@ function stranger(chain: Blockchain): Pick<EquivocationEvidence, 'first' | 'seco
   return { first: { ...first, validator }, second: { ...second, validator } };
 }
 
-test('evidence about a height whose validators are not known: believed in a decided block only', async () => {
+test('evidence about a height whose validators are not known is never believed', async () => {
   const chain = open();
   await commit(chain, await propose(chain));
   const evidence = [proof(chain, 2, 1)];
   const forged = [{ ...evidence[0], power: 1n }];
-  const unknown = () => undefined;
-  const known = (height: number) => chain.validators(height);
-  assert.throws(() => proveEvidence(evidence, chain.networkId, unknown, false), /not known/);
-  proveEvidence(forged, chain.networkId, unknown, true);
-  proveEvidence(evidence, chain.networkId, known, false);
-  assert.throws(() => proveEvidence(forged, chain.networkId, known, true), /stated power/);
+  assert.throws(() => proveEvidence(evidence, chain.networkId, () => undefined), /nobody knows/);
+  proveEvidence(evidence, chain.networkId, (height) => chain.validators(height));
+  assert.throws(() => proveEvidence(forged, chain.networkId, (height) => chain.validators(height)), /stated power/);
+});
+
+test('a node that began at a snapshot judges evidence about heights before it, whoever decided them', async () => {
+  const chain = open();
+  for (let height = 1; height <= 3; height++) await commit(chain, await propose(chain));
+  // One is thrown out, so that the sets before and after are not the same.
+  await commit(chain, await propose(chain, [proof(chain, 1, 2)]));
+  for (let height = 5; height <= 6; height++) await commit(chain, await propose(chain));
+  const store = Store.open({ path: ':memory:', genesisHash: chain.genesisHash });
+  const last = await chain.finalized(6);
+  assert.ok(last);
+  const sets = [chain.validators(6), chain.validators(7)] as ValidatorSet[];
+  const validatorSets = new Map(sets.map((set) => [validatorSetHash(set), set]));
+  store.writeSnapshot({ ...last, entries: chain.state.tree.entries(), validatorSets });
+  const joined = blockchain({ genesis: GENESIS })({ store });
+  assert.is(joined.height, 6);
+  for (let height = 2; height <= 8; height++) assert.equal(joined.validators(height), chain.validators(height));
+  // The set of height 4 has all four, that of height 6 three.
+  const good = proof(chain, 2, 4);
+  const block = await propose(chain, [good]);
+  assert.is(block.evidence.length, 1);
+  const verdict = await joined.validate(block);
+  assert.ok(verdict.valid, verdict.valid ? '' : verdict.reason);
+  for (const forged of [
+    { ...good, totalPower: 30n },
+    { ...good, second: { ...good.second, signature: new Uint8Array(64) } },
+  ])
+    assert.match(await refusal(joined, carrying(block, [encodeEvidence(forged)])), /evidence:/);
+  // And it brings evidence to a block itself.
+  assert.is(joined.evidenceStatus(good), 'new');
+  assert.is((await propose(joined, [good])).evidence.length, 1);
+  await joined.commit(block, commitFor(block));
+  assert.is(joined.state.root, block.header.stateRoot);
+  store.close();
 });
 
 test('a header names evidence, so that a block cannot lose or gain any', async () => {

@@ -103,6 +103,38 @@ test('a body that differs from its header under a good commit changes nothing an
   assert.ok(chainsAgree([...others, late]));
 });
 
+test('a slow peer holds up one batch, not each in its turn', async () => {
+  const { late, others, network, world } = await agedNetwork(30);
+  const [{ chain, application }] = others;
+  assert.ok(application);
+  const serve = async (name: string, delayMs: number) => {
+    const { requests } = network.join(name as PeerIdText, { near: true });
+    await requests.handle(BLOCK_SYNC_PROTOCOL, BLOCK_SYNC_LIMITS, async (request) => {
+      await world.sleep(delayMs);
+      return blocksAnswerCodec.enc([{ ...entry(chain, blocksRequestCodec.dec(request).fromHeight) }]);
+    });
+  };
+  await serve('a slow one', 3_000);
+  await serve('prompt', 10);
+  let height = 0;
+  const sync = new BlockSync({
+    application: {
+      get height() {
+        return height;
+      },
+      validators: (at) => application.validators(at),
+    },
+    engine: { applyFinalized: async () => ++height > 0 },
+    requests: network.join(late.peer).requests,
+    clock: world.clock(),
+    logger: silentLogger,
+    networkId: SIMULATED_NETWORK_ID,
+    verify: verifySeal,
+  });
+  for (const peer of ['a slow one', 'prompt'] as PeerIdText[]) sync.report(peer, 30);
+  assert.ok(await world.runUntil(() => height === 30, 5_000), `${height} blocks`);
+});
+
 test('the engine never sees a body that is not the one of its header', async () => {
   // It may know the block from a proposal already, and would take any body under that id for the one it executed.
   const net = await agedNetwork(10);

@@ -14,10 +14,16 @@ export const DOOR_MUTANTS: readonly Mutant[] = [
     replace: 'return this.#clock.nowMs() < (this.#peers.get(peer)?.silences ?? 0) - 1e9;',
   },
   {
-    name: 'a node waits for the answer of the peer that it asked',
+    name: 'peers that boast hold all the questions of a node',
     file: 'node/consensus/service.ts',
-    find: 'if (!this.#running || !this.#asked.has(peer)) return;',
-    replace: 'if (this.#asked.size >= 0) return;',
+    find: 'const MAX_BOASTERS_ASKED = 2;',
+    replace: 'const MAX_BOASTERS_ASKED = MAX_ASKED;',
+  },
+  {
+    name: 'slow peers come before prompt ones',
+    file: 'node/consensus/block-sync.ts',
+    find: 'return [false, true].flatMap((slow) => {',
+    replace: 'return [true, false].flatMap((slow) => {',
   },
   {
     name: 'what comes before its height is dropped',

@@ -86,10 +86,16 @@ export const EVIDENCE_MUTANTS: readonly Mutant[] = [
     replace: 'void [verifyEvidence, networkId, verifySession];',
   },
   {
-    name: 'evidence about unknown validators is believed before a quorum has signed',
-    file: BLOCK,
-    find: 'if (decided) continue;',
-    replace: 'continue;',
+    name: 'a node that began at a snapshot does not know earlier validators',
+    file: 'node/blockchain/blockchain.ts',
+    find: 'if (hash === undefined) return this.#state.validatorsAt(height);',
+    replace: 'if (hash === undefined) return undefined;',
+  },
+  {
+    name: 'the state does not remember who decided',
+    file: 'node/ledger/validators.ts',
+    find: 'rememberValidators(draft, at.height, { decided: next, next: afterNext }, parameters.staking.unbondingBlocks);',
+    replace: 'void rememberValidators;',
   },
   {
     name: 'a block may hold any amount of evidence',
@@ -112,7 +118,7 @@ export const EVIDENCE_MUTANTS: readonly Mutant[] = [
   {
     name: 'evidence never expires',
     file: 'node/ledger/offences.ts',
-    find: "if (height - offenceHeight >= unbondingBlocks) return 'ERR_EVIDENCE_TOO_OLD';",
+    find: "if (height - offenceHeight >= unbondingBlocks || isForgotten(reader, offenceHeight)) return 'ERR_EVIDENCE_TOO_OLD';",
     replace: '',
   },
 ];
