@@ -8,7 +8,7 @@ import type { YamuxMuxerInit } from '@libp2p/yamux';
 import type { ConnectionManagerInit } from 'libp2p';
 import { probationPlaces } from './connection-policy.ts';
 import { messageId, TOPIC_LIMITS } from './gossip.ts';
-import { MAX_ASKED_BYTES, MAX_MESSAGES_PER_RPC } from './gossip-intake.ts';
+import { ANNOUNCED_BYTES, MAX_ASKED_BYTES, MAX_MESSAGES_PER_RPC } from './gossip-intake.ts';
 import { TOPICS } from './interface.ts';
 import { dhtProtocolId, topicName } from './names.ts';
 
@@ -59,9 +59,6 @@ const MAX_RPC_BYTES = MAX_ASKED_BYTES + 256 * 1024;
 
 /** Queue of unsent gossip to one peer; over it the stream is reset, and discovery reconnects the peer. Room for one RPC. */
 const MAX_OUTBOUND_BYTES = MAX_RPC_BYTES + 256 * 1024;
-
-/** Messages from this size on are announced before they are judged, so that peers do not send them twice: proposals. */
-const ANNOUNCED_BYTES = 16 * 1024;
 
 /** Score below which a peer is not heard: three messages that were wrong. */
 export const GRAYLIST_THRESHOLD = -80;

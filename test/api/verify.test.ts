@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ApiServer } from '../../node/api/server.ts';
@@ -9,7 +12,8 @@ import type { Blockchain } from '../../node/blockchain/blockchain.ts';
 import { addressOf } from '../../node/chain/account.ts';
 import { blockId } from '../../node/chain/block.ts';
 import { registerMiner } from '../../node/chain/calls.ts';
-import { advance, openChain, signed, testSigner } from '../blockchain/harness.ts';
+import { advance, chainGenesis, openChain, signed, testSigner } from '../blockchain/harness.ts';
+import { testParameters } from '../ledger/harness.ts';
 
 const MINER = testSigner(1);
 const ADDRESS = addressOf(MINER.account);
@@ -23,8 +27,16 @@ function alice(...args: string[]): Promise<{ code: number; stdout: string; stder
   });
 }
 
+/** Stake takes ten years to leave, so that the fixed time of the chain's genesis stays within the trusting period. */
+const GENESIS = chainGenesis(testParameters({ staking: { unbondingMs: 315_360_000_000 } }));
+
+const folder = mkdtempSync(join(tmpdir(), 'alice-verify-'));
+const NETWORK = join(folder, 'network.json');
+test.before(() => writeFileSync(NETWORK, JSON.stringify({ genesis: GENESIS, bootstrap: [] })));
+test.after(() => rmSync(folder, { recursive: true }));
+
 async function withNode(body: (chain: Blockchain, api: string) => Promise<void>): Promise<void> {
-  const { chain, store } = openChain();
+  const { chain, store } = openChain(':memory:', GENESIS);
   await chain.submit(signed(chain, MINER, registerMiner('test')));
   for (let height = 1; height <= 12; height++) await advance(chain);
   const server = new ApiServer(
@@ -83,7 +95,7 @@ const idAt = async (chain: Blockchain, height: number) => {
   return `${height}:${blockId(found.block.header)}`;
 };
 
-const DAYS = ['--trust-days', '3650'];
+const DAYS = ['--network', NETWORK, '--trust-days', '3600'];
 
 test('a balance is verified from a trusted block, at the last height and at an earlier one', () =>
   withNode(async (chain, api) => {
@@ -111,7 +123,7 @@ test('exit code 1 for what is not proven, 2 for mistakes', () =>
     assert.is(wrong.code, 1);
     assert.match(wrong.stderr, /not verified: block 3 is/);
     const trust = await idAt(chain, 2);
-    const old = await alice('verify', 'balance', ADDRESS, '--trust', trust, '--rpc', api, '--trust-days', '1');
+    const old = await alice('verify', 'balance', ADDRESS, '--trust', trust, '--rpc', api, ...DAYS, '--trust-days', '1');
     assert.is(old.code, 1);
     assert.match(old.stderr, /older than the trusting period/);
     const missing = await alice('verify', 'balance', ADDRESS, '--trust', trust, '--rpc', api, '--at', '99', ...DAYS);
@@ -119,6 +131,23 @@ test('exit code 1 for what is not proven, 2 for mistakes', () =>
     const usage = await alice('verify', 'balance', ADDRESS, '--trust', 'latest', '--rpc', api);
     assert.is(usage.code, 2);
     assert.match(usage.stderr, /HEIGHT:HASH/);
+    const nowhere = await alice('verify', 'balance', ADDRESS, '--trust', trust, '--rpc', api, '--dir', `${folder}x`);
+    assert.is(nowhere.code, 2);
+    assert.match(nowhere.stderr, /which network\?/);
+    const late = await alice(
+      'verify',
+      'balance',
+      ADDRESS,
+      '--trust',
+      trust,
+      '--rpc',
+      api,
+      ...DAYS,
+      '--trust-days',
+      '3650',
+    );
+    assert.is(late.code, 2, late.stderr);
+    assert.match(late.stderr, /not shorter than/);
   }));
 
 /** Changes one hex digit in the middle. */

@@ -39,6 +39,12 @@ function madeUpEvidence(): Uint8Array {
   );
 }
 
+/**
+ * Proposals of one height that it forges: every one that honest validators make. An equivocator answers proposals with
+ * proposals, and two of them with a forger between would never end.
+ */
+const MAX_FORGED_PER_HEIGHT = 24;
+
 /** See the head of this file. */
 export class Forger {
   /** Forged bodies that were sent. */
@@ -61,10 +67,15 @@ export class Forger {
 
   start(): void {
     const { gossip, discovery } = this.#network.join(this.#peer, { near: true });
+    let last = { height: 0, forged: 0 };
     gossip.subscribe('proposals', (data, from) => {
       const proposal = decodeProposal(data);
-      for (const forged of this.#forge(decodeBlock(proposal.block))) {
-        const message = encodeProposal({ ...proposal, block: encodeBlock(forged) });
+      const { height } = proposal.body;
+      const forged = height === last.height ? last.forged : 0;
+      if (height < last.height || forged >= MAX_FORGED_PER_HEIGHT) return;
+      last = { height, forged: forged + 1 };
+      for (const block of this.#forge(decodeBlock(proposal.block))) {
+        const message = encodeProposal({ ...proposal, block: encodeBlock(block) });
         for (const peer of discovery.peers()) {
           if (peer === from) continue;
           this.sent += 1;
