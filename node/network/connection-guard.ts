@@ -1,9 +1,10 @@
 /**
  * What a peer may do to a connection below any protocol. yamux answers every ping, opens whatever stream is asked for and
  * queues what the other side does not take; libp2p sets no rate and no end to any of it. Whoever does too much loses the
- * connection, and is not let in again for a while.
+ * connection, and is not let in again for a while. A stream brings no more than its protocol needs: libp2p echoes any
+ * number of pings and keeps up to 4 MiB that nobody reads of each stream, and 512 of them have room on a connection.
  */
-import type { Connection, MessageStream } from '@libp2p/interface';
+import type { Connection, MessageStream, Stream } from '@libp2p/interface';
 import { TokenBuckets } from './token-bucket.ts';
 
 /** What one connection may do, each second and at once after a pause. */
@@ -25,6 +26,12 @@ const MAX_UNSENT_BYTES = 2 * 1024 * 1024;
 /** A socket that took nothing for so long is ended: its peer does not read. At 16 KiB/s it takes some every four. */
 const STUCK_MS = 12_000;
 const LOOK_MS = 2_000;
+
+/**
+ * Bytes that a stream may bring besides a request: the naming of its protocol, and the messages of libp2p's own protocols,
+ * of which the DHT has the largest (dht-guard.ts).
+ */
+const MAX_STREAM_BYTES = 16 * 1024;
 
 /** What is guarded of a multiplexer; its class has it, its type does not. */
 interface Muxer {
@@ -60,17 +67,25 @@ interface Watched {
   fullSince: number | undefined;
 }
 
+/** What a {@link ConnectionGuard} works with. */
+export interface GuardComponents {
+  /** Told of each connection that is ended. */
+  onAbuse(connection: Connection, reason: string): void;
+  /** Bytes that a stream of a protocol may bring in its life; undefined for those of which nothing is said. */
+  maxStreamBytes(protocol: string): number | undefined;
+}
+
 /** Guards the connections that it is shown. */
 export class ConnectionGuard {
   /** Bounded by the connections that there are. */
   readonly #watched = new Map<Connection, Watched>();
-  readonly #onAbuse: (connection: Connection, reason: string) => void;
+  readonly #components: GuardComponents;
   readonly #now: () => number;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `onAbuse` is told of each connection that is ended. `now` is in milliseconds. */
-  constructor(onAbuse: (connection: Connection, reason: string) => void, now: () => number = () => performance.now()) {
-    this.#onAbuse = onAbuse;
+  /** `now` is in milliseconds. */
+  constructor(components: GuardComponents, now: () => number = () => performance.now()) {
+    this.#components = components;
     this.#now = now;
   }
 
@@ -126,6 +141,7 @@ export class ConnectionGuard {
       incomingStream.call(muxer, id);
       const stream = connection.streams.at(-1);
       if (stream?.id !== String(id)) return;
+      this.#limitBytes(stream);
       stream.addEventListener(
         'close',
         (event) => {
@@ -136,10 +152,27 @@ export class ConnectionGuard {
     };
   }
 
+  /** Resets a stream that brings more than its protocol needs, before anything of that is kept. */
+  #limitBytes(stream: Stream): void {
+    if (!hasOnData(stream)) throw new Error('yamux streams no longer have the method that is guarded here');
+    const onData = stream.onData.bind(stream);
+    let bytes = 0;
+    stream.onData = (data) => {
+      bytes += data.byteLength;
+      if (bytes > MAX_STREAM_BYTES + (this.#components.maxStreamBytes(stream.protocol) ?? 0))
+        stream.abort(new ConnectionAbusedError('too many bytes on one stream'));
+      else onData(data);
+    };
+  }
+
   #end(connection: Connection, reason: string): Error {
     const error = new ConnectionAbusedError(reason);
-    if (this.#watched.delete(connection)) this.#onAbuse(connection, reason);
+    if (this.#watched.delete(connection)) this.#components.onAbuse(connection, reason);
     connection.abort(error);
     return error;
   }
+}
+
+function hasOnData(stream: Stream): stream is Stream & { onData(data: { readonly byteLength: number }): void } {
+  return 'onData' in stream && typeof stream.onData === 'function';
 }

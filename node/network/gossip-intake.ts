@@ -59,7 +59,7 @@ const MAX_PAUSE_MS = 1_000;
  * honest peer puts into one at most: otherwise it is one message.
  */
 export const MAX_MESSAGES_PER_RPC = 256;
-export const MAX_ASKED_BYTES = 4 * 1024 * 1024;
+export const MAX_ASKED_BYTES = 2 * 1024 * 1024;
 
 /** Messages from this size on are announced to neighbours when they are accepted, so that they do not send them as well. */
 export const ANNOUNCED_BYTES = 16 * 1024;

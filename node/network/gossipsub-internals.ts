@@ -5,7 +5,7 @@
  */
 import type { GossipSub } from '@libp2p/gossipsub';
 import type { RPC } from '@libp2p/gossipsub/message';
-import type { PeerId } from '@libp2p/interface';
+import type { PeerId, Stream } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
 
 /** Remembers ids for a time. gossipsub's own cannot forget one: `gossip-memory.ts` puts others in their place. */
@@ -62,6 +62,15 @@ export interface GossipsubInternals {
   sendIDontWants(messageId: Uint8Array, topic: string, source: string): void;
 }
 
+/** What `gossip-streams.ts` needs: how gossipsub takes a peer's stream. */
+export interface GossipsubStreams {
+  readonly peers: ReadonlyMap<string, PeerId>;
+  readonly streamsInbound: Map<string, { close(): Promise<void> }>;
+  isStarted(): boolean;
+  createInboundStream(peer: PeerId, stream: Stream): void;
+  pipePeerReadStream(peer: PeerId, source: AsyncIterable<Uint8ArrayList>): Promise<void>;
+}
+
 /** Thrown when gossipsub is another than the one that our guards were made for. */
 export class UnknownGossipsubError extends Error {
   static readonly code = 'ERR_UNKNOWN_GOSSIPSUB';
@@ -74,6 +83,21 @@ export function gossipsubInternals(pubsub: GossipSub): GossipsubInternals {
   const inside: unknown = pubsub;
   if (!hasParts(inside)) throw new UnknownGossipsubError('gossipsub lacks parts that our guards rely on');
   return inside;
+}
+
+/** Shows how a gossipsub takes streams. Throws {@link UnknownGossipsubError}. */
+export function gossipsubStreams(pubsub: GossipSub): GossipsubStreams {
+  const inside: unknown = pubsub;
+  if (!hasStreams(inside)) throw new UnknownGossipsubError('gossipsub takes streams in another way');
+  return inside;
+}
+
+function hasStreams(pubsub: unknown): pubsub is GossipsubStreams {
+  return (
+    part(pubsub, 'peers') instanceof Map &&
+    part(pubsub, 'streamsInbound') instanceof Map &&
+    ['isStarted', 'createInboundStream', 'pipePeerReadStream'].every((name) => typeof part(pubsub, name) === 'function')
+  );
 }
 
 function hasParts(pubsub: unknown): pubsub is GossipsubInternals {

@@ -7,8 +7,8 @@ import { type Claimant, FairShare } from './fair-share.ts';
 
 const MIB = 1024 * 1024;
 
-/** Forty-eight answers of the largest kind, a quarter of them kept for known peers. */
-export const ANSWER_BYTES = { total: 48 * MIB, reserved: 12 * MIB, perPeer: 16 * MIB, perAddress: 12 * MIB } as const;
+/** Thirty-two answers of the largest kind, a quarter of them kept for known peers. */
+export const ANSWER_BYTES = { total: 32 * MIB, reserved: 8 * MIB, perPeer: 12 * MIB, perAddress: 8 * MIB } as const;
 
 /**
  * An answer of which nothing was taken for so long gives way to others: a peer's only one, for which a slice takes 2 s at

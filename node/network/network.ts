@@ -31,7 +31,8 @@ import {
 import { GossipTopics, TOPIC_LIMITS, type TopicStats } from './gossip.ts';
 import { GossipIntake, type IntakeStats } from './gossip-intake.ts';
 import { boundGossipMemory } from './gossip-memory.ts';
-import { gossipsubInternals } from './gossipsub-internals.ts';
+import { GossipStreams } from './gossip-streams.ts';
+import { gossipsubInternals, gossipsubStreams } from './gossipsub-internals.ts';
 import { InboundGate } from './inbound-gate.ts';
 import {
   type Discovery,
@@ -54,6 +55,7 @@ import {
   dhtSettings,
   GRAYLIST_THRESHOLD,
   gossipSettings,
+  MAX_RPC_BYTES,
   PRIVATE_TIMINGS,
   PUBLIC_TIMINGS,
   type Timings,
@@ -103,6 +105,8 @@ export interface NetworkStatus extends TrafficTotals {
   readonly protocols: ReadonlyMap<string, Readonly<ProtocolStats>>;
   /** Bytes of answers that are being made or wait to be read. */
   readonly answerBytesHeld: number;
+  /** Bytes of gossip that are not taken yet: now, and at most so far. */
+  readonly gossipBytesHeld: { readonly now: number; readonly most: number };
 }
 
 const DEFAULT_MAX_PEERS = 64;
@@ -199,6 +203,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
   readonly #privateNetwork: boolean;
   readonly #log: Log;
   readonly #intake: GossipIntake;
+  readonly #gossipStreams: GossipStreams;
   readonly #gossip: GossipTopics;
   readonly #requests: StreamRequestResponse;
   readonly #shares: ServingShares;
@@ -244,6 +249,11 @@ export class Network implements Gossip, RequestResponse, Discovery {
       isKnown: (peer) => this.standings.isKnown(peer),
       onGraylisted: (peer) => this.#ban(peer),
     });
+    this.#gossipStreams = new GossipStreams({
+      pubsub: gossipsubStreams(pubsub),
+      maxFrameBytes: MAX_RPC_BYTES,
+      isKnown: (peer) => this.standings.isKnown(peer),
+    });
     this.#gossip = new GossipTopics({ pubsub, intake: this.#intake, network, log });
     this.#shares = new ServingShares(this.standings, parts.privateNetwork);
     this.#requests = new StreamRequestResponse({ libp2p, network, log, shares: this.#shares });
@@ -259,9 +269,15 @@ export class Network implements Gossip, RequestResponse, Discovery {
       },
       { bootstrap: parts.bootstrap, maxPeers: parts.maxPeers, targetPeers: parts.targetPeers, timings: parts.timings },
     );
-    this.#guard = new ConnectionGuard(({ remotePeer }, reason) => {
-      log.info({ peer: remotePeer.toString(), reason }, 'a connection was abused; ended');
-      this.#ban(remotePeer.toString() as PeerIdText);
+    this.#guard = new ConnectionGuard({
+      onAbuse: ({ remotePeer }, reason) => {
+        log.info({ peer: remotePeer.toString(), reason }, 'a connection was abused; ended');
+        this.#ban(remotePeer.toString() as PeerIdText);
+      },
+      maxStreamBytes: (protocol) => {
+        if (pubsub.protocols.includes(protocol)) return Number.POSITIVE_INFINITY;
+        return this.#requests.maxRequestBytes(protocol);
+      },
     });
     libp2p.addEventListener('connection:open', (event) => this.#guard.guard(event.detail));
     libp2p.addEventListener('peer:connect', (event) => this.#emit('connected', event.detail));
@@ -315,6 +331,7 @@ export class Network implements Gossip, RequestResponse, Discovery {
       gossipIntake: { ...this.#intake.stats },
       protocols: this.#requests.stats(),
       answerBytesHeld: this.#shares.answers.bytes,
+      gossipBytesHeld: { now: this.#gossipStreams.bytes, most: this.#gossipStreams.mostBytes },
       ...this.#meter.totals(),
     };
   }

@@ -43,6 +43,8 @@ export class StreamRequestResponse implements RequestResponse {
   readonly #log: Log;
   readonly #shares: ServingShares;
   readonly #stats = new Map<string, ProtocolStats>();
+  /** By protocol id, what is served. */
+  readonly #requestBytes = new Map<string, number>();
 
   constructor(components: { libp2p: Libp2p; network: string; log: Log; shares: ServingShares }) {
     this.#libp2p = components.libp2p;
@@ -56,6 +58,11 @@ export class StreamRequestResponse implements RequestResponse {
     return this.#stats;
   }
 
+  /** Largest request of a protocol that is served, by its id on the wire; undefined for others. */
+  maxRequestBytes(id: string): number | undefined {
+    return this.#requestBytes.get(id);
+  }
+
   async handle(name: string, limits: ProtocolLimits, handler: RequestHandler): Promise<void> {
     const server = new ProtocolServer({
       name,
@@ -67,6 +74,7 @@ export class StreamRequestResponse implements RequestResponse {
     });
     // Twice our own cap: over our cap the peer gets an answer that says so, over libp2p's the stream is just reset.
     const maxInboundStreams = 2 * (limits.maxConcurrentPerPeer ?? DEFAULT_LIMITS.maxConcurrentPerPeer);
+    this.#requestBytes.set(protocolId(this.#network, name), limits.maxRequestBytes);
     await this.#libp2p.handle(
       protocolId(this.#network, name),
       (stream, connection) => server.onStream(stream, connection),

@@ -55,7 +55,7 @@ export const HEARTBEAT_MS = 1_000;
  * Largest gossip RPC that is read: what we asked for, with room for what comes with it. A peer that sends more is dropped
  * from gossip, and then reconnected by discovery.
  */
-const MAX_RPC_BYTES = MAX_ASKED_BYTES + 256 * 1024;
+export const MAX_RPC_BYTES = MAX_ASKED_BYTES + 256 * 1024;
 
 /** Queue of unsent gossip to one peer; over it the stream is reset, and discovery reconnects the peer. Room for one RPC. */
 const MAX_OUTBOUND_BYTES = MAX_RPC_BYTES + 256 * 1024;
@@ -203,7 +203,8 @@ export function gossipSettings(network: string, seenTtlMs: number): Partial<Goss
     maxInboundDataLength: MAX_RPC_BYTES,
     maxOutboundBufferSize: MAX_OUTBOUND_BYTES,
     maxTopicBytesPerPeer: 16 * 1024,
-    maxInboundStreams: 4,
+    // A second takes the place of the first (gossip-streams.ts); another where it comes before the first has gone.
+    maxInboundStreams: 2,
     maxOutboundStreams: 4,
     // Over a limit the whole RPC is discarded and its sender blamed. docs/measuring.md says what honest peers send.
     decodeRpcLimits: {
