@@ -128,6 +128,20 @@ test('weights that nobody agrees on: after a deadline the round ends with those 
   assert.is(ledger.state.modelRoot, before);
 });
 
+test('newcomers that gain next to nothing do not decide how little is enough', () => {
+  const ledger = new LedgerHarness();
+  ledger.start();
+  ledger.playRound();
+  const idle = crowd(ledger, 4);
+  ledger.playRound(() => scored(100));
+  const verdict = (miner: AccountId) => scored(idle.includes(miner) ? 1 : 100);
+  const { round } = ledger;
+  ledger.playRound(verdict, 100, [...ledger.miners, ...idle]);
+  const { submissions } = ledger.state.roundResult(round)!;
+  assert.is(submissions.length, 7, 'newcomers are more than half');
+  for (const { account, reason } of submissions) assert.is(reason, idle.includes(account) ? 'belowFloor' : 'accepted');
+});
+
 test('a pool keeps early commits and reveals of seats and of accepted work, and none of who merely registered', () => {
   const ledger = new LedgerHarness();
   ledger.start();
