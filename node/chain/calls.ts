@@ -69,6 +69,11 @@ export function registerMiner(device: string, work: RegistrationWork = NO_WORK):
   return { tag: 'registerMiner', value: { device, ...work } };
 }
 
+/** The same for those who own enough: a bond is held until the registration ends. */
+export function registerWithBond(device: string): Call {
+  return { tag: 'registerWithBond', value: { device } };
+}
+
 /** Binds the submission of a slot; `commitment` is `submissionCommitment`. */
 export function commitSubmission(round: number, slot: number, commitment: Hash): Call {
   return { tag: 'commitSubmission', value: { round, slot, commitment } };
