@@ -148,6 +148,11 @@ export class Validator {
     }
   }
 
+  /** Seated accounts with accepted work. */
+  #provenIn({ seats }: Pick<RoundView, 'seats'>): ReadonlySet<AccountId> {
+    return new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
+  }
+
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   async #fetchAll(
     { round, seats }: Pick<RoundView, 'round' | 'seats'>,
@@ -157,7 +162,7 @@ export class Validator {
     const { roundBlobs, genesis } = this.#components;
     const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
     for (const { reveal } of submissions) if (reveal !== undefined) roundBlobs.expect(round, reveal.cid);
-    const proven = new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
+    const proven = this.#provenIn({ seats });
     const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs, proven });
     // The author may leave; those who catch up later need it all the same.
     for (const [i, submission] of fetched.entries()) {
@@ -204,13 +209,16 @@ export class Validator {
     this.#show(`round ${round}: scoring ${revealed.length} submissions`);
     const isTooLarge = (reveal: SubmissionRecord['reveal']) =>
       reveal !== undefined && reveal.sizeBytes > this.#init.maxSubmissionBytes;
+    const proven = this.#provenIn(state.round);
+    const present = fetched.flatMap((submission) => (submission === undefined ? [] : [submission]));
     const startedMs = performance.now();
     const outcome = await model.score(
       { round, modelRoot },
       {
         tokens,
         heldOutSequences: draw.filter(({ source }) => source === 'heldOut').length,
-        submissions: fetched.flatMap((submission) => (submission === undefined ? [] : [submission])),
+        submissions: present,
+        proven: present.map((submission) => proven.has(submission.account)),
       },
       {
         signal,
