@@ -264,12 +264,13 @@ async function answerTo(encoded: Uint8Array): Promise<string> {
 
 async function send(kind: Kind, index: number, encoded: Uint8Array): Promise<void> {
   const peer = await mouth(index % PEERS);
+  // Before others pass it on: else it would be known already.
+  const answer = await answerTo(encoded);
   if (peer === undefined || !(await peer.publish('transactions', encoded))) {
     unsent += 1;
     return;
   }
   sent[kind] = (sent[kind] ?? 0) + 1;
-  const answer = await answerTo(encoded);
   const before = answers[kind] ?? {};
   answers[kind] = { ...before, [answer]: (before[answer] ?? 0) + 1 };
 }
