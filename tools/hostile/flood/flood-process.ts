@@ -58,7 +58,7 @@ export interface FloodSetup {
 export interface FloodReport {
   /** Transactions by kind that a node took off its wire. */
   readonly sent: Readonly<Record<string, number>>;
-  /** The same by kind and by what a node says: `taken`, or the code of the refusal. */
+  /** These and those that were not sent, by what a node says: `taken`, or the code of the refusal. */
   readonly answers: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** Transactions that were not sent because the connection took nothing. */
   readonly unsent: number;
@@ -266,13 +266,10 @@ async function send(kind: Kind, index: number, encoded: Uint8Array): Promise<voi
   const peer = await mouth(index % PEERS);
   // Before others pass it on: else it would be known already.
   const answer = await answerTo(encoded);
-  if (peer === undefined || !(await peer.publish('transactions', encoded))) {
-    unsent += 1;
-    return;
-  }
-  sent[kind] = (sent[kind] ?? 0) + 1;
   const before = answers[kind] ?? {};
   answers[kind] = { ...before, [answer]: (before[answer] ?? 0) + 1 };
+  if (peer === undefined || !(await peer.publish('transactions', encoded))) unsent += 1;
+  else sent[kind] = (sent[kind] ?? 0) + 1;
 }
 
 async function flood(): Promise<void> {

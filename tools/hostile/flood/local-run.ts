@@ -218,11 +218,12 @@ async function perform(setup: LocalRunSetup, dir: string, supervisor: Supervisor
   const first = openRound() + 1;
   progress.firstRound = first;
   await until(() => openRound() >= first, left());
+  if (left() <= 0) throw new Error(`not one round in ${setup.limitMs / 1000} s`);
   say(`  the newcomer joins in round ${openRound()}`);
   const joined = await supervisor.start(newcomer, { signal });
   progress.newcomer = accountFromAddress(joined.address);
   const inTime = await until(() => openRound() >= first + rounds, left());
-  if (!inTime) throw new Error(`${openRound() - first} of ${rounds} rounds in ${setup.limitMs / 1000} s`);
+  if (!inTime) throw new Error(`${Math.max(0, openRound() - first)} of ${rounds} rounds in ${setup.limitMs / 1000} s`);
   const earned = () =>
     best()?.training.rounds.some(({ submissions }) =>
       submissions.some((one) => one.address === joined.address && one.accepted),
