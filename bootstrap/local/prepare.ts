@@ -11,7 +11,7 @@ import { buildCorpus } from '../../corpus/build/build-corpus.ts';
 import { initialRoot } from '../../kernels/checkpoint/initial-store.ts';
 import { type Preset, parsePreset, presetByName, presetRecord } from '../../kernels/model/preset.ts';
 import { resolvePreset, samePreset } from '../../kernels/model/preset-file.ts';
-import { GENESIS_MESSAGE, type Genesis, type NetworkFile } from '../../node/chain/genesis.ts';
+import { GENESIS_MESSAGE, type Genesis, InvalidGenesisError, type NetworkFile } from '../../node/chain/genesis.ts';
 import { readNetworkFile } from '../../node/chain/network-file.ts';
 import { DataFolderError } from '../../node/data-folder.ts';
 import { writeDurably } from '../../node/durable-file.ts';
@@ -259,7 +259,7 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
         `${dir} holds a network made with ${difference}: use that, another --dir, or --fresh`,
       );
     }
-    genesis = (await readNetworkFile(join(dir, NETWORK_FILE))).genesis;
+    genesis = await genesisIn(dir);
     if (preset !== undefined && !samePreset(preset, parsePreset(genesis.preset))) {
       throw new OtherNetworkError(
         `${dir} holds a network whose ${preset.name} has another shape: use its preset, another --dir, or --fresh`,
@@ -268,6 +268,19 @@ export async function prepareLocalNetwork(options: LocalRunOptions, context: Pre
     context.say(`going on with the network in ${dir}`);
   }
   return { dir, genesis, ...members(options, genesis.validators.length) };
+}
+
+/** Genesis of the network that a folder holds. Throws {@link OtherNetworkError} for one that this program cannot run. */
+async function genesisIn(dir: string): Promise<Genesis> {
+  try {
+    return (await readNetworkFile(join(dir, NETWORK_FILE))).genesis;
+  } catch (cause) {
+    if (!(cause instanceof InvalidGenesisError)) throw cause;
+    throw new OtherNetworkError(
+      `${dir} holds a network that this version of Alice cannot go on with (${cause.message}): use another --dir, or --fresh`,
+      { cause },
+    );
+  }
 }
 
 /**

@@ -116,6 +116,8 @@ export interface ScoringWork {
   /** How many of the sequences, from the first, come from the held-out set. At least 1. */
   readonly heldOutSequences: number;
   readonly submissions: readonly EncodedSubmission[];
+  /** For each submission, whether its author has accepted work: these set the norm to which all are clipped. Default: none. */
+  readonly proven?: readonly boolean[];
 }
 
 /** What a session may answer at once or later. A call that is done when it returns cannot be aborted. */

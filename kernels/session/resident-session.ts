@@ -208,9 +208,10 @@ export class ResidentModelSession implements ModelSession {
         throw error;
       }
     });
-    const { tokens, heldOutSequences } = work;
+    const { tokens, heldOutSequences, proven } = work;
     const step = this.#recipe.outerStep * this.#recipe.scoringStepShare;
-    return await scoreUpdates(this.#engine, updates, { tokens, heldOutSequences, step }, variantOptions(options));
+    const trial = { tokens, heldOutSequences, step, proven };
+    return await scoreUpdates(this.#engine, updates, trial, variantOptions(options));
   }
 
   async close(): Promise<void> {

@@ -60,11 +60,14 @@ export interface TrialWork {
   readonly heldOutSequences: number;
   /** Share of an update that is applied. */
   readonly step: number;
+  /** See `ScoringWork`. */
+  readonly proven?: readonly boolean[] | undefined;
 }
 
 /**
- * Loss before minus loss after for each candidate, in fp32. Each is clipped to the median norm of those given and tried at
- * `step`. Has an answer for every model and every candidate, all of them numbers within the bounds above: where the model
+ * Loss before minus loss after for each candidate, in fp32. Each is clipped to the median norm of those whose authors are
+ * proven, where there are any, else of all (or newcomers, who may be half, could send next to nothing and have everybody
+ * clipped to it), and tried at `step`. Has an answer for every model and every candidate, all of them numbers within the bounds above: where the model
  * as it is has no finite loss, nothing can be said of a candidate, and each gets the worst gain.
  *
  * @param candidates - undefined stands for a submission that could not be decoded.
@@ -73,14 +76,18 @@ export interface TrialWork {
  */
 export async function scoreCandidates<Variant>(
   candidates: readonly (Candidate<Variant> | undefined)[],
-  { tokens, heldOutSequences, step }: TrialWork,
+  { tokens, heldOutSequences, step, proven = [] }: TrialWork,
   context: number,
   losses: (variants: readonly Variant[]) => Promise<VariantLosses>,
 ): Promise<ScoringOutcome> {
   const sequences = tokens.length / (context + 1);
   if (!Number.isInteger(heldOutSequences) || heldOutSequences < 1 || heldOutSequences > sequences)
     throw new InvalidTokensError(`${heldOutSequences} of ${sequences} sequences cannot be the held-out ones`);
-  const limit = medianNorm(candidates.filter((candidate) => candidate !== undefined).map(({ norm }) => norm));
+  const isProven = (_: unknown, i: number) => proven[i] === true;
+  const measured = [candidates.filter(isProven), candidates].map((some) =>
+    some.flatMap((candidate) => (candidate === undefined ? [] : [candidate.norm])),
+  );
+  const limit = medianNorm(measured.find((norms) => norms.length > 0) ?? []);
   // A step above 1 may take a value out of float32: such an update breaks the model without being tried.
   const variants = candidates.map((candidate) =>
     candidate?.variant({ clipScale: clipScale(candidate.norm, limit), step }),

@@ -310,7 +310,7 @@ export class StreamedModelSession implements ModelSession {
 
   async score(round: RoundIdentity, work: ScoringWork, options: ScoringOptions = {}): Promise<ScoringOutcome> {
     const { recipe } = this.#init;
-    const { tokens, heldOutSequences, submissions } = work;
+    const { tokens, heldOutSequences, submissions, proven } = work;
     const { scorer, maxBytes } = createStreamedScorer(this.#loaded(), this.#init, this.memory);
     try {
       return await scoreEncoded(
@@ -318,7 +318,7 @@ export class StreamedModelSession implements ModelSession {
         this.#model.layout,
         submissions,
         (submission) => this.#openUpdate(round, submission),
-        { tokens, heldOutSequences, step: recipe.outerStep * recipe.scoringStepShare },
+        { tokens, heldOutSequences, step: recipe.outerStep * recipe.scoringStepShare, proven },
         { ...variantOptions(options), maxBytes },
       );
     } finally {

@@ -69,9 +69,13 @@ export function registerMiner(device: string, work: RegistrationWork = NO_WORK):
   return { tag: 'registerMiner', value: { device, ...work } };
 }
 
-/** Binds the submission of a slot; `commitment` is `submissionCommitment`. */
-export function commitSubmission(round: number, slot: number, commitment: Hash): Call {
-  return { tag: 'commitSubmission', value: { round, slot, commitment } };
+/** Binds the submission of a slot, for an opening of a round; `commitment` is `submissionCommitment`. */
+export function commitSubmission(
+  { round, attempt }: { readonly round: number; readonly attempt: number },
+  slot: number,
+  commitment: Hash,
+): Call {
+  return { tag: 'commitSubmission', value: { round, attempt, slot, commitment } };
 }
 
 /** What opens a submission's commitment. */

@@ -28,8 +28,11 @@ const callArguments = {
   /** Joins training from the next round on. `device` is free text for people, at most 64 bytes; the rest is its price, see
    * `ledger/registration-price.ts`. */
   registerMiner: Struct({ device: str, challenge: hashCodec, solution: u64, work: u64 }),
-  /** Binds a submission before anyone can see it; see {@link submissionCommitment}. */
-  commitSubmission: Struct({ round: u32, slot: u8, commitment: hashCodec }),
+  /**
+   * Binds a submission before anyone can see it; see {@link submissionCommitment}. For one opening of the round's training
+   * phase only (`attempt`, from 1 on): one that comes too late must not take the seat of the next, where it opens nothing.
+   */
+  commitSubmission: Struct({ round: u32, attempt: u32, slot: u8, commitment: hashCodec }),
   /**
    * Opens the commitment of a slot: the blob's CID (canonical text), its size in bytes, the salt, and the libp2p peer that has it
    * (canonical text), which is where others look first.
@@ -111,7 +114,7 @@ const ENVELOPE_BYTES = CALL_NUMBER_AT + 1 + 64;
 const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
   transfer: 48,
   registerMiner: 2 + 64 + 32 + 8 + 8,
-  commitSubmission: 37,
+  commitSubmission: 41,
   revealSubmission: 5 + 2 + 128 + 4 + 32 + 2 + 128,
   commitScores: 36,
   revealScores: MAX_TRANSACTION_BYTES - ENVELOPE_BYTES,

@@ -65,7 +65,8 @@ function isEarly(reader: StateReader, signer: AccountId, call: Call): boolean {
   const round = roundOf(call);
   if (phase === undefined || round === undefined) return false;
   const open = need(reader, ROUND);
-  const isNext = round === open.round + 1;
+  const isReopened = call.tag === 'commitSubmission' && round === open.round && call.value.attempt === open.attempt + 1;
+  const isNext = round === open.round + 1 || isReopened;
   if (!isNext && (round !== open.round || PHASES.indexOf(open.phase) >= PHASES.indexOf(phase))) return false;
   const isMiners = call.tag === 'commitSubmission' || call.tag === 'revealSubmission';
   if (isMiners) {

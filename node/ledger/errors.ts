@@ -12,6 +12,7 @@ export const CALL_ERRORS = {
   ERR_TOO_MANY_REGISTRATIONS: 'the block takes no more registrations',
   ERR_ALREADY_REGISTERED: 'the account is a registered miner already',
   ERR_NOT_SEATED: 'the account has no such seat in this round',
+  ERR_WRONG_ATTEMPT: 'the commit is for another opening of the training phase',
   ERR_WRONG_ROUND: 'the call names another round than the open one',
   ERR_WRONG_PHASE: 'the open round is in another phase',
   ERR_ALREADY_COMMITTED: 'the account has already committed in this phase',

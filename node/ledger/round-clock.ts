@@ -248,10 +248,13 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
     const reveal = draft.get(scoreSheet(account))?.reveal;
     if (reveal !== undefined) sheets.push({ validator: account, power, ...reveal });
   }
-  const submissions = settleSubmissions(draft.get(SUBMISSIONS) ?? [], sheets, parameters.rounds.acceptanceFloorPpm);
+  const seats = draft.get(SEATS) ?? [];
+  const proven = new Set(seats.filter((seat) => seat.proven).map(seatKey));
+  const { acceptanceFloorPpm } = parameters.rounds;
+  const submissions = settleSubmissions(draft.get(SUBMISSIONS) ?? [], sheets, acceptanceFloorPpm, proven);
   const heldOutLoss = weightedMedian(sheets.map((sheet) => ({ value: sheet.heldOutLoss, power: sheet.power })));
   for (const { account, accepted } of submissions) countSubmission(draft, account, accepted, round.round);
-  const left = leaveSeats(draft, round, outcomes(submissions, draft.get(SEATS) ?? []), at, parameters);
+  const left = leaveSeats(draft, round, outcomes(submissions, proven), at, parameters);
   const present = new Set(sheets.map(({ validator }) => validator));
   // A round in which no miner revealed asked nothing of the validators.
   const absences = sheets.length === 0 ? [] : noteAttendance(draft, currentValidators(draft), present, at, parameters);
@@ -290,12 +293,11 @@ function settle(draft: Draft, round: RoundRecord, at: BlockMoment, parameters: P
   return [...events, ...closeRound(draft, round, at, parameters, 'nothingAccepted')];
 }
 
-/** What became of the seats whose submissions these are. */
+/** What became of the seats whose submissions these are. `proven`: keys of the seats of accounts with accepted work. */
 function outcomes(
   submissions: readonly SubmissionResult[],
-  seats: readonly SeatRecord[],
+  proven: ReadonlySet<string>,
 ): { account: AccountId; outcome: SeatOutcome }[] {
-  const proven = new Set(seats.filter((seat) => seat.proven).map(seatKey));
   const isExcused = !submissions.some((submission) => submission.accepted && proven.has(seatKey(submission)));
   return submissions.map((submission) => {
     const { account, accepted, reason } = submission;

@@ -47,7 +47,8 @@ const byAccount = (a: AccountId, b: AccountId) => (a < b ? -1 : 1);
 
 /** Call `commitSubmission`. Throws {@link CallRefusedError}. */
 export function commitSubmission(draft: Draft, signer: AccountId, call: Arguments<'commitSubmission'>): void {
-  openRound(draft, call.round, 'train');
+  const { attempt } = openRound(draft, call.round, 'train');
+  if (call.attempt !== attempt) throw new CallRefusedError('ERR_WRONG_ATTEMPT');
   const seat = { account: signer, slot: call.slot };
   if (!(draft.get(SEATS) ?? []).some((other) => isSameSeat(other, seat))) throw new CallRefusedError('ERR_NOT_SEATED');
   const submissions = draft.get(SUBMISSIONS) ?? [];

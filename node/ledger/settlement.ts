@@ -10,10 +10,12 @@
  *    from the author;
  * 4. its score is the power-weighted lower median of the scores given;
  * 5. score not positive: `noGain`;
- * 6. score below `acceptanceFloorPpm` of the lower median of the round's positive scores: `belowFloor`;
+ * 6. score below `acceptanceFloorPpm` of the lower median of the round's positive scores: `belowFloor`. The scores of proven
+ *    seats make it, where one is positive: newcomers may be half of a round, and would else decide how little is enough;
  * 7. else `accepted`.
  */
 import type { AccountId } from '../chain/account.ts';
+import { seatKey } from '../chain/seat.ts';
 import type { Verdict } from '../chain/transaction.ts';
 import { isQuorum } from '../chain/validator-set.ts';
 import type { SubmissionReason, SubmissionRecord, SubmissionResult } from './round-records.ts';
@@ -89,12 +91,13 @@ function copies(judged: readonly Judged[]): Set<Judged> {
 
 /**
  * Results of all committed submissions, in the order in which they came (by account and slot). `floorPpm`: acceptance floor in parts per
- * million of the round's median positive score.
+ * million of the round's median positive score. `proven`: keys of the seats of accounts with accepted work.
  */
 export function settleSubmissions(
   submissions: readonly SubmissionRecord[],
   sheets: readonly RevealedScores[],
   floorPpm: number,
+  proven: ReadonlySet<string> = new Set(),
 ): SubmissionResult[] {
   let position = 0;
   const judged = submissions.map((submission): Judged => {
@@ -106,10 +109,14 @@ export function settleSubmissions(
   const copied = copies(judged);
   const settled = judged.map((item): Judged => (copied.has(item) ? { ...item, verdict: 'duplicate' } : item));
   const positive: Weighted[] = [];
-  for (const { verdict } of settled) {
-    if (typeof verdict === 'bigint' && verdict > 0n) positive.push({ value: verdict, power: 1n });
+  const positiveOfProven: Weighted[] = [];
+  for (const { submission, verdict } of settled) {
+    if (typeof verdict !== 'bigint' || verdict <= 0n) continue;
+    const value = { value: verdict, power: 1n };
+    positive.push(value);
+    if (proven.has(seatKey(submission))) positiveOfProven.push(value);
   }
-  const median = weightedMedian(positive) ?? 0n;
+  const median = weightedMedian(positiveOfProven) ?? weightedMedian(positive) ?? 0n;
   return settled.map(({ submission, verdict }) => {
     const score = typeof verdict === 'bigint' ? verdict : undefined;
     const reason = typeof verdict === 'string' ? verdict : judge(verdict, median, floorPpm);

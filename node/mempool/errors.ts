@@ -2,7 +2,7 @@
  * Why the mempool does not take a transaction, and what that says about the peer who sent it.
  */
 import { CALL_ERRORS, INCLUSION_ERRORS } from '../ledger/errors.ts';
-import { Ignore, Reject } from '../network/interface.ts';
+import { Ignore, NotJudged, Reject } from '../network/interface.ts';
 
 const REFUSALS = {
   ...INCLUSION_ERRORS,
@@ -52,6 +52,7 @@ export class TransactionRefusedError extends Error {
 
   /** The same refusal as a gossip validator throws it. */
   toGossip(): Ignore | Reject {
+    if (this.code === 'ERR_MEMPOOL_BUSY') return new NotJudged(this.code, this.message);
     return this.blamesSender ? new Reject(this.code, this.message) : new Ignore(this.code, this.message);
   }
 }

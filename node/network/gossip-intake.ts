@@ -7,6 +7,9 @@
  * - the work of one turn is bounded, over all peers, and an RPC is taken in parts;
  * - an RPC that cannot be decoded, or is over a limit, costs its sender;
  * - of the ids that a peer says it has, so many are asked for as one answer may bring;
+ * - neighbours are told of a large message once it was found good, not when it comes: else who sends many makes us send as
+ *   many, at the cost of our own budget with each of them, and keeps them from sending us what we then drop;
+ * - a message that nobody judged is forgotten, so that it is taken from the next who brings it;
  * - a peer whose score is below the threshold for being heard is reported and not read: a stranger never again on this
  *   stream, others once their score has recovered.
  */
@@ -58,6 +61,9 @@ const MAX_PAUSE_MS = 1_000;
 export const MAX_MESSAGES_PER_RPC = 256;
 export const MAX_ASKED_BYTES = 4 * 1024 * 1024;
 
+/** Messages from this size on are announced to neighbours when they are accepted, so that they do not send them as well. */
+export const ANNOUNCED_BYTES = 16 * 1024;
+
 /** Longest time that a peer may tell us to stay out of its mesh: gossipsub remembers it for as long as it says. */
 const MAX_BACKOFF_S = 600;
 
@@ -95,6 +101,7 @@ export class GossipIntake {
   readonly stats: IntakeStats = { rpcs: 0, malformed: 0, paused: 0, mostMessages: 0, mostIds: 0 };
   readonly #components: IntakeComponents;
   readonly #handle: (from: PeerId, rpc: RPC) => Promise<void>;
+  readonly #announce: (messageId: Uint8Array, topic: string, source: string) => void;
   readonly #strangers = budgets(1);
   readonly #known = budgets(KNOWN_PEERS_FACTOR);
   /** RPCs of each peer that were decoded and whose frames' readers have not seen it yet: at most its streams. */
@@ -108,6 +115,8 @@ export class GossipIntake {
     const { pubsub } = components;
     const read = pubsub.pipePeerReadStream.bind(pubsub);
     this.#handle = pubsub.handleReceivedRpc.bind(pubsub);
+    this.#announce = pubsub.sendIDontWants.bind(pubsub);
+    pubsub.sendIDontWants = () => {};
     pubsub.pipePeerReadStream = (peer, source) => read(peer, this.#paced(peer.toString() as PeerIdText, source));
     pubsub.handleReceivedRpc = (from, rpc) => this.#take(from, rpc);
   }
@@ -115,6 +124,27 @@ export class GossipIntake {
   /** True while the peer is below the threshold for being heard. */
   isGraylisted(peer: PeerIdText): boolean {
     return this.#components.pubsub.score.score(peer) < this.#components.graylistThreshold;
+  }
+
+  /** A message was found good, and gossipsub is about to pass it on: neighbours that have it are told first. */
+  accepted({ topic, data }: { readonly topic: string; readonly data: Uint8Array }, id: string, from: PeerIdText): void {
+    if (data.length >= ANNOUNCED_BYTES) this.#announce(Buffer.from(id, 'hex'), topic, from);
+  }
+
+  /** Who else brought a message that is being judged, and would be heard. */
+  otherDeliverers(id: string): PeerIdText[] {
+    const { peers = [] } = this.#components.pubsub.score.deliveryRecords.records.get(id) ?? {};
+    return ([...peers] as PeerIdText[]).filter((peer) => !this.isGraylisted(peer));
+  }
+
+  /** Nobody judged a message: whoever brings it next is heard, and answers for it. */
+  forget(id: string): void {
+    const { seenCache, fastMsgIdCache, score } = this.#components.pubsub;
+    // At once: the next copy may be here in this very turn.
+    seenCache.delete(id);
+    fastMsgIdCache?.delete(id);
+    // gossipsub is about to note that it was ignored, and would then hold it against nobody.
+    setImmediate(() => score.deliveryRecords.records.delete(id));
   }
 
   /** A message of the peer was of no use. */

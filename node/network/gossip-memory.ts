@@ -63,6 +63,10 @@ export class BoundedTimeCache<V> implements TimeCache<V> {
     return entry !== undefined && entry.until >= this.#now() ? entry.value : undefined;
   }
 
+  delete(key: string): void {
+    this.#entries.delete(key);
+  }
+
   clear(): void {
     this.#entries.clear();
   }

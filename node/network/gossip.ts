@@ -6,7 +6,8 @@
  * - A message is known by the hash of topic and data. It is remembered for `seenTtlMs` (swept once a heartbeat, so up to
  *   one heartbeat longer); publishing it again in that time sends nothing and is no error. `seenTtlMs` must be well over
  *   `mcacheGossip` heartbeats times the hops of the network, or a message could travel for ever; see settings.ts.
- * - A message that was ignored or dropped is remembered too: it is not seen again before `seenTtlMs` is over.
+ * - A message that was ignored is remembered too: it is not seen again before `seenTtlMs` is over. One that nobody judged is
+ *   not: see `NotJudged`.
  */
 import { hash } from 'node:crypto';
 import { type GossipSub, type Message, type TopicValidatorFn, TopicValidatorResult } from '@libp2p/gossipsub';
@@ -16,7 +17,7 @@ import { pause } from './deadline.ts';
 import { MessageTooLargeError, NetworkStoppedError } from './errors.ts';
 import { FairQueue, type FairQueueLimits } from './fair-queue.ts';
 import type { GossipIntake } from './gossip-intake.ts';
-import { type Gossip, Ignore, type PeerIdText, Reject, TOPICS, type Topic } from './interface.ts';
+import { type Gossip, Ignore, NotJudged, type PeerIdText, Reject, TOPICS, type Topic } from './interface.ts';
 import type { Log } from './log.ts';
 import { topicName } from './names.ts';
 import { DROPPED } from './work-queue.ts';
@@ -174,13 +175,14 @@ export class GossipTopics implements Gossip {
       const from = peer.toString() as PeerIdText;
       try {
         if (message.data.length > TOPIC_LIMITS[topic].maxBytes) throw new Reject('ERR_MESSAGE_TOO_LARGE');
-        const { data } = message;
-        const outcome = await this.#queues.get(topic)?.run(from, data.length, () => this.#handle(topic, data, from));
-        if (outcome === DROPPED) {
+        const id = messageId(message.topic, message.data);
+        if (!(await this.#judge(topic, message.data, id, from))) {
           stats.dropped += 1;
+          this.#intake.forget(id);
           return TopicValidatorResult.Ignore;
         }
         stats.accepted += 1;
+        this.#intake.accepted(message, id, from);
         return TopicValidatorResult.Accept;
       } catch (error) {
         if (error instanceof Reject) {
@@ -193,6 +195,7 @@ export class GossipTopics implements Gossip {
         if (error instanceof Ignore) {
           stats.ignored += 1;
           this.#intake.chargeUseless(from);
+          if (error instanceof NotJudged) this.#intake.forget(messageId(message.topic, message.data));
           this.#count(topic, error.code);
           return TopicValidatorResult.Ignore;
         }
@@ -203,11 +206,34 @@ export class GossipTopics implements Gossip {
     };
   }
 
+  /**
+   * Has a message judged in its sender's turn, and where that comes to nothing in the turn of another who brought it
+   * meanwhile. False when it had to make room in each of their lines. Throws what the handler throws.
+   */
+  async #judge(topic: Topic, data: Uint8Array, id: string, sender: PeerIdText): Promise<boolean> {
+    const asked = new Set<PeerIdText>();
+    let notJudged: NotJudged | undefined;
+    for (let from: PeerIdText | undefined = sender; from !== undefined; ) {
+      const deliverer: PeerIdText = from;
+      asked.add(deliverer);
+      try {
+        const work = () => this.#handle(topic, data, deliverer);
+        if ((await this.#queues.get(topic)?.run(deliverer, data.length, work)) !== DROPPED) return true;
+      } catch (error) {
+        if (!(error instanceof NotJudged)) throw error;
+        notJudged = error;
+      }
+      from = this.#intake.otherDeliverers(id).find((peer) => !asked.has(peer));
+    }
+    if (notJudged !== undefined) throw notJudged;
+    return false;
+  }
+
   async #handle(topic: Topic, data: Uint8Array, from: PeerIdText): Promise<void> {
     const handler = this.#handlers.get(topic);
-    if (handler === undefined) throw new Ignore('ERR_NO_HANDLER');
+    if (handler === undefined) throw new NotJudged('ERR_NO_HANDLER');
     // While it waited its sender was found out.
-    if (this.#intake.isGraylisted(from)) throw new Ignore('ERR_SENDER_GRAYLISTED');
+    if (this.#intake.isGraylisted(from)) throw new NotJudged('ERR_SENDER_GRAYLISTED');
     const work = handler(data, from);
     if (work === undefined) return;
     const done = new AbortController();

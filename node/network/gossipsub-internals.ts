@@ -8,7 +8,7 @@ import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
 
-/** Remembers ids for a time. */
+/** Remembers ids for a time. gossipsub's own cannot forget one: `gossip-memory.ts` puts others in their place. */
 export interface TimeCache<V> {
   readonly size: number;
   /** True when the key was there already. */
@@ -16,6 +16,7 @@ export interface TimeCache<V> {
   prune(): void;
   has(key: string): boolean;
   get(key: string): V | undefined;
+  delete(key: string): void;
   clear(): void;
 }
 
@@ -26,9 +27,15 @@ export interface PeerStats {
   readonly knownIPs: ReadonlySet<string>;
 }
 
+/** How a message came. */
+export interface DeliveryRecord {
+  /** While it is being judged: who brought it after the first one. */
+  readonly peers: ReadonlySet<string>;
+}
+
 /** Which of our peers first delivered which message. */
 export interface DeliveryRecords {
-  readonly records: Map<string, unknown>;
+  readonly records: Map<string, DeliveryRecord>;
   /** In order of arrival. */
   readonly queue: { shift(): { readonly msgId: string } | undefined };
   ensureRecord(messageId: string): unknown;
@@ -51,6 +58,8 @@ export interface GossipsubInternals {
   readonly score: PeerScoring;
   pipePeerReadStream(peer: PeerId, source: AsyncIterable<Uint8ArrayList>): Promise<void>;
   handleReceivedRpc(from: PeerId, rpc: RPC): Promise<void>;
+  /** Tells the peers of a topic's mesh, but not `source`, that they need not send a message. */
+  sendIDontWants(messageId: Uint8Array, topic: string, source: string): void;
 }
 
 /** Thrown when gossipsub is another than the one that our guards were made for. */
@@ -74,6 +83,7 @@ function hasParts(pubsub: unknown): pubsub is GossipsubInternals {
   return (
     isMethod('pipePeerReadStream') &&
     isMethod('handleReceivedRpc') &&
+    isMethod('sendIDontWants') &&
     part(pubsub, 'seenCache') !== undefined &&
     part(score, 'peerStats') instanceof Map &&
     part(score, 'scoreCache') instanceof Map &&

@@ -4,11 +4,15 @@
  * way when somebody else would be refused.
  */
 import { type Claimant, FairShare } from './fair-share.ts';
+import type { PeerIdText } from './interface.ts';
 
 const MIB = 1024 * 1024;
 
 /** Forty-eight answers of the largest kind, a quarter of them kept for known peers. */
 export const ANSWER_BYTES = { total: 48 * MIB, reserved: 12 * MIB, perPeer: 16 * MIB, perAddress: 12 * MIB } as const;
+
+/** An answer counts as so many bytes at least: its stream is held as long as it is. */
+const MIN_ANSWER_BYTES = 16 * 1024;
 
 /**
  * An answer of which nothing was taken for so long gives way to others: a peer's only one, for which a slice takes 2 s at
@@ -50,9 +54,15 @@ export class HeldAnswers {
     return this.#bytes.used;
   }
 
+  /** True when an answer for the peer is held. */
+  holds(peer: PeerIdText): boolean {
+    return this.#bytes.holds(peer);
+  }
+
   /** Makes room for an answer of at most so many bytes; undefined when there is none. `end` is called when it gives way. */
   hold(claimant: Claimant, maxBytes: number, end: () => void): HeldAnswer | undefined {
-    const give = this.#bytes.take(claimant, maxBytes);
+    const taken = Math.max(maxBytes, MIN_ANSWER_BYTES);
+    const give = this.#bytes.take(claimant, taken);
     if (give === undefined) return undefined;
     const release = () => {
       this.#held.delete(held);
@@ -68,7 +78,7 @@ export class HeldAnswers {
     };
     this.#held.add(held);
     return {
-      shrink: (bytes) => give(maxBytes - bytes),
+      shrink: (bytes) => give(taken - Math.max(bytes, MIN_ANSWER_BYTES)),
       progress: () => {
         held.progressAt = this.#now();
       },

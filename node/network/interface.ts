@@ -19,6 +19,13 @@ export class Ignore extends Error {
   }
 }
 
+/**
+ * Thrown by a gossip validator that did not come to judge the message, for a reason that is not the message's own (too much
+ * to do, its deliverer is not heard any more): like {@link Ignore}, but whoever brings the message next is heard. Otherwise a
+ * peer that brings it first, at the right moment, could keep everybody else's copy from being heard.
+ */
+export class NotJudged extends Ignore {}
+
 /** Thrown by a gossip validator: drop the message and lower the sender's score (malformed, forged). */
 export class Reject extends Error {
   readonly code: string;

@@ -167,7 +167,7 @@ export async function createNetwork(options: NetworkOptions): Promise<Network> {
       identify: identify({ protocolPrefix, maxInboundStreams: 4, maxOutboundStreams: 4, timeout: 10_000 }),
       ping: ping({ protocolPrefix, maxInboundStreams: 8, maxOutboundStreams: 8, timeout: 10_000 }),
       dht: kadDHT(dhtSettings(networkName, privateNetwork, timings)),
-      pubsub: gossipsub(gossipSettings(networkName, privateNetwork, timings.seenTtlMs)),
+      pubsub: gossipsub(gossipSettings(networkName, timings.seenTtlMs)),
     },
   });
   gate.attach(() => libp2p.getConnections());

@@ -4,8 +4,8 @@
  * What a peer can hold here, and for how long:
  * - a stream that says nothing: a place in the {@link ReadingRoom}, for a few seconds;
  * - a request that was read: a token of its peer, as a stranger also of its address and of all strangers; if there are such, a place in the protocol's
- *   {@link FairShare} and room for the largest answer among the {@link HeldAnswers}, both until the handler has ended
- *   *and* the answer has been taken off our hands. Who gets none is told so ("busy"), which costs six bytes;
+ *   {@link FairShare} until the handler has ended, and room for the largest answer among the {@link HeldAnswers} until the
+ *   answer has been taken off our hands: some protocols have few places, and slow readers are not to fill them. Who gets none is told so ("busy"), which costs six bytes;
  * - an answer that it does not read: until it is too slow, at once when another needs the room.
  */
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
@@ -92,6 +92,8 @@ export function claimantOf(
 /** What an admitted request holds. */
 interface Admission {
   readonly answer: HeldAnswer;
+  /** The handler has ended: others may have its place. */
+  handled(): void;
   release(): void;
 }
 
@@ -189,9 +191,13 @@ export class ProtocolServer {
     if (!known && !this.#strangers.take('')) return undefined;
     let admission = this.#tryAdmit(stream, claimant);
     // Who holds nothing here is not refused for the sake of those who do not read.
-    while (admission === undefined && !this.#places.holds(peer) && this.#shares.answers.endStalled())
+    while (admission === undefined && !this.#holds(peer) && this.#shares.answers.endStalled())
       admission = this.#tryAdmit(stream, claimant);
     return admission;
+  }
+
+  #holds(peer: PeerIdText): boolean {
+    return this.#places.holds(peer) || this.#shares.answers.holds(peer);
   }
 
   #tryAdmit(stream: Stream, claimant: Claimant): Admission | undefined {
@@ -208,6 +214,7 @@ export class ProtocolServer {
     }
     return {
       answer,
+      handled: leave,
       release: () => {
         leave();
         answer.release();
@@ -238,6 +245,7 @@ export class ProtocolServer {
       await refuse(stream, STATUS.failed);
       return;
     }
+    admission.handled();
     const seconds = body.length / MIN_DRAIN_BYTES_PER_SECOND;
     const limit = deadline(DRAIN_GRACE_MS + seconds * 1_000, signal);
     try {

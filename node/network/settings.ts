@@ -8,7 +8,7 @@ import type { YamuxMuxerInit } from '@libp2p/yamux';
 import type { ConnectionManagerInit } from 'libp2p';
 import { probationPlaces } from './connection-policy.ts';
 import { messageId, TOPIC_LIMITS } from './gossip.ts';
-import { MAX_ASKED_BYTES, MAX_MESSAGES_PER_RPC } from './gossip-intake.ts';
+import { ANNOUNCED_BYTES, MAX_ASKED_BYTES, MAX_MESSAGES_PER_RPC } from './gossip-intake.ts';
 import { TOPICS } from './interface.ts';
 import { dhtProtocolId, topicName } from './names.ts';
 
@@ -59,9 +59,6 @@ const MAX_RPC_BYTES = MAX_ASKED_BYTES + 256 * 1024;
 
 /** Queue of unsent gossip to one peer; over it the stream is reset, and discovery reconnects the peer. Room for one RPC. */
 const MAX_OUTBOUND_BYTES = MAX_RPC_BYTES + 256 * 1024;
-
-/** Messages from this size on are announced before they are judged, so that peers do not send them twice: proposals. */
-const ANNOUNCED_BYTES = 16 * 1024;
 
 /** Score below which a peer is not heard: three messages that were wrong. */
 export const GRAYLIST_THRESHOLD = -80;
@@ -158,14 +155,14 @@ const TOPIC_SCORE: TopicScoreParams = {
   invalidMessageDeliveriesDecay: decayTo10PercentIn(600),
 };
 
-function scoreSettings(network: string, privateNetwork: boolean): Partial<PeerScoreParams> {
+function scoreSettings(network: string): Partial<PeerScoreParams> {
   return {
     topics: Object.fromEntries(TOPICS.map((topic) => [topicName(network, topic), TOPIC_SCORE])),
     topicScoreCap: 8,
-    // P6: many peers behind one address. On a private network that is the normal case.
-    IPColocationFactorWeight: privateNetwork ? 0 : -5,
-    IPColocationFactorThreshold: 8,
-    IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
+    // P6: off. Who is below the threshold is cut off, and with four such peers its address is: thirteen in one household or
+    // behind one provider's address would have all of them cut off, for whatever one of them does. How many there may be of
+    // an address is for the door to say (inbound-gate.ts), and how much they get is for shares of addresses.
+    IPColocationFactorWeight: 0,
     // P7: broken promises happen to honest peers on a busy machine; only a habit counts.
     behaviourPenaltyWeight: -5,
     behaviourPenaltyThreshold: 6,
@@ -183,7 +180,7 @@ function scoreSettings(network: string, privateNetwork: boolean): Partial<PeerSc
  * No author signs: a gossip signature is one of a free identity, and checking it would cost the event loop 0.2 ms before
  * anything else can be judged. What travels is signed by an account or a session key.
  */
-export function gossipSettings(network: string, privateNetwork: boolean, seenTtlMs: number): Partial<GossipsubOpts> {
+export function gossipSettings(network: string, seenTtlMs: number): Partial<GossipsubOpts> {
   return {
     globalSignaturePolicy: 'StrictNoSign',
     fallbackToFloodsub: false,
@@ -219,7 +216,7 @@ export function gossipSettings(network: string, privateNetwork: boolean, seenTtl
       maxControlMessages: 4 * TOPICS.length,
       maxPeerInfos: 0,
     },
-    scoreParams: scoreSettings(network, privateNetwork),
+    scoreParams: scoreSettings(network),
     scoreThresholds: {
       gossipThreshold: -20,
       publishThreshold: -50,

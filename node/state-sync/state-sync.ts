@@ -41,8 +41,12 @@ import {
 
 /** A state is fetched when it saves executing this many blocks; fewer come faster by themselves. */
 const MIN_GAIN_BLOCKS = 256;
-/** Peers asked for an offer; of those that have the state, how many give chunks at a time, and how many each. */
+/**
+ * Peers asked for an offer, others each time; of those that have the state, how many are asked for its header, how many
+ * give chunks at a time, and how many each.
+ */
 const MAX_PEERS = 16;
+const MAX_HEADERS = 3;
 const MAX_SOURCES = 8;
 const CHUNKS_PER_PEER = 2;
 /** Failures in a row, its own rate limit among them, after which a peer is left out of this attempt. */
@@ -81,6 +85,14 @@ class LieError extends Error {
   override readonly name = 'LieError';
 }
 
+/** In any order: one by their ids would be the order of whoever makes ids. */
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
+
 const blocksAnswerCodec = Vector(Struct({ block: Bytes(), commit: Bytes() }));
 
 /** See the head of this file. One use: {@link StateSync.run}. */
@@ -89,6 +101,11 @@ export class StateSync {
   readonly #components: StateSyncComponents;
   readonly #dropped = new Set<PeerIdText>();
   readonly #failures = new Map<PeerIdText, number>();
+  /**
+   * States that could not be had, by height and depth: anyone may say that he has one. Others are tried before them.
+   * Bounded by the attempts, of which there are two a second for as long as the patience.
+   */
+  readonly #failed = new Map<string, number>();
 
   constructor(init: StateSyncInit, components: StateSyncComponents) {
     this.#init = init;
@@ -135,14 +152,12 @@ export class StateSync {
     const least = store.height + (this.#init.minGainBlocks ?? MIN_GAIN_BLOCKS);
     const worth = offers.filter(({ offer }) => offer.height >= Math.max(least, this.#init.trust.height));
     if (worth.length === 0) return undefined;
-    // A state that was begun is finished while somebody still has it.
-    const begun = worth.find(({ offer }) => offer.height === store.syncing?.height);
-    const height = begun?.offer.height ?? Math.max(...worth.map(({ offer }) => offer.height));
-    const target = await this.#verifiedHeader(
-      worth.map(({ peer }) => peer),
-      height,
-      signal,
-    );
+    const { height, depth } = this.#choose(worth.map(({ offer }) => offer));
+    const attempt = `${height} ${depth}`;
+    this.#failed.set(attempt, (this.#failed.get(attempt) ?? 0) + 1);
+    // Only of those who say that they have it: it costs them nothing to say so, and others need not answer for it.
+    const offering = worth.filter(({ offer }) => offer.height === height).map(({ peer }) => peer);
+    const target = await this.#verifiedHeader(offering.slice(0, MAX_HEADERS), height, signal);
     if (target === undefined) return undefined;
     const { stateRoot } = target.header;
     const holders = worth.filter(({ peer, offer }) => {
@@ -150,10 +165,6 @@ export class StateSync {
       if (offer.stateRoot !== stateRoot) this.#drop(peer, 'its state has another root than the header');
       return offer.stateRoot === stateRoot;
     });
-    // How a state is cut cannot be proven: the middle opinion, or what was begun.
-    const depths = holders.map(({ offer }) => offer.depth).sort((a, b) => a - b);
-    const depth = begun === undefined ? depths[depths.length >> 1] : store.syncing?.depth;
-    if (depth === undefined) return undefined;
     log.info({ height, chunks: 2 ** depth, peers: holders.length }, 'state sync: fetching a state');
     const peers = holders.map(({ peer }) => peer);
     const block = await this.#block(peers, target, signal);
@@ -170,6 +181,27 @@ export class StateSync {
     ]);
     store.writeSnapshot({ block, commit: target.commit, entries, validatorSets });
     return height;
+  }
+
+  /**
+   * The state to try, and how it is cut, which cannot be proven either: what failed less often, then what was begun, then
+   * what most peers offer, then the higher one. So of those who make up offers each costs an attempt.
+   */
+  #choose(offers: readonly StateOffer[]): { readonly height: number; readonly depth: number } {
+    const { syncing } = this.#components.store;
+    const begun = offers.some(({ height }) => height === syncing?.height) ? syncing : undefined;
+    const choices = [...(begun === undefined ? [] : [begun]), ...offers].map(({ height, depth }) => ({
+      height,
+      depth,
+      failed: this.#failed.get(`${height} ${depth}`) ?? 0,
+      begun: begun?.height === height && begun.depth === depth ? 1 : 0,
+      votes: offers.filter((other) => other.height === height && other.depth === depth).length,
+    }));
+    choices.sort(
+      (a, b) =>
+        a.failed - b.failed || b.begun - a.begun || b.votes - a.votes || b.height - a.height || b.depth - a.depth,
+    );
+    return choices[0];
   }
 
   #drop(peer: PeerIdText, reason: string): void {
@@ -211,10 +243,7 @@ export class StateSync {
 
   async #offers(signal: AbortSignal): Promise<{ peer: PeerIdText; offer: StateOffer }[]> {
     const { requests, discovery } = this.#components;
-    const peers = [...discovery.peers()]
-      .sort()
-      .filter((peer) => this.#isUsable(peer))
-      .slice(0, MAX_PEERS);
+    const peers = shuffled(discovery.peers().filter((peer) => this.#isUsable(peer))).slice(0, MAX_PEERS);
     const options = { limits: STATE_OFFER_LIMITS, signal };
     const answers = await Promise.all(
       peers.map((peer) =>

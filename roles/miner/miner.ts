@@ -291,7 +291,7 @@ export class Miner {
   /** Commits. False when the round closed without this submission. */
   async #commit(pending: PendingSubmission, opened: LedgerState, signal: AbortSignal): Promise<boolean> {
     const { ledger, send, log } = this.#components;
-    const { round, modelRoot } = opened.round;
+    const { round, attempt, modelRoot } = opened.round;
     const beacon = pending.beacon as Hash;
     const salt = new Uint8Array(Buffer.from(pending.salt, 'hex'));
     this.#show(`round ${round}: committing`);
@@ -306,7 +306,7 @@ export class Miner {
       modelRoot,
       salt,
     });
-    await send({ tag: 'commitSubmission', value: { round, slot: this.#seat.slot, commitment } }, { signal });
+    await send({ tag: 'commitSubmission', value: { round, attempt, slot: this.#seat.slot, commitment } }, { signal });
     return true;
   }
 

@@ -8,6 +8,7 @@ import type { SubmissionScore } from '../../kernels/session/scoring.ts';
 import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import type { AccountId } from '../../node/chain/account.ts';
 import type { Genesis } from '../../node/chain/genesis.ts';
+import type { Hash } from '../../node/chain/hash.ts';
 import { type Call, scoresCommitment, type Verdict } from '../../node/chain/transaction.ts';
 import { type ScoringSequence, scoringDraw } from '../../node/ledger/draw.ts';
 import type { SubmissionRecord } from '../../node/ledger/round-records.ts';
@@ -55,6 +56,13 @@ const NANO = 1e9;
 /** Share of the scoring deadline that fetching one submission may take before it counts as unavailable. */
 const FETCH_SHARE = 0.4;
 
+/**
+ * Most by which the loss on the drawn held-out sequences may rise in a round for new weights to be attested, in nats.
+ * Submissions are scored one by one and at a fifth of the outer step, so some can gain there and wreck the model where they
+ * are applied in full. Far above what honest rounds do on the same sequences, far below what the model could not train off again.
+ */
+const MAX_LOSS_RISE = 0.5;
+
 const toNano = (nats: number) => BigInt(Math.round(nats * NANO));
 
 const verdict = (score: SubmissionScore): Verdict =>
@@ -65,6 +73,8 @@ export class Validator {
   readonly #components: ValidatorComponents;
   readonly #background: BackgroundDuty;
   readonly #fetcher: SubmissionFetcher;
+  /** The last weights that were looked at before attesting. */
+  #examined: { readonly round: number; readonly root: Hash; readonly sound: boolean } | undefined;
   #activity: ValidatorActivity = { activity: 'starting', tokensPerSecond: null };
 
   constructor(init: ValidatorInit, components: ValidatorComponents) {
@@ -138,6 +148,11 @@ export class Validator {
     }
   }
 
+  /** Seated accounts with accepted work. */
+  #provenIn({ seats }: Pick<RoundView, 'seats'>): ReadonlySet<AccountId> {
+    return new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
+  }
+
   /** Bytes of each revealed submission, or undefined where nobody delivered them in time. */
   async #fetchAll(
     { round, seats }: Pick<RoundView, 'round' | 'seats'>,
@@ -147,7 +162,7 @@ export class Validator {
     const { roundBlobs, genesis } = this.#components;
     const limitMs = genesis.parameters.rounds.scoreDeadlineMs * FETCH_SHARE;
     for (const { reveal } of submissions) if (reveal !== undefined) roundBlobs.expect(round, reveal.cid);
-    const proven = new Set(seats.filter((seat) => seat.proven).map(({ account }) => account));
+    const proven = this.#provenIn({ seats });
     const fetched = await this.#fetcher.fetchAll(submissions, { ...options, limitMs, proven });
     // The author may leave; those who catch up later need it all the same.
     for (const [i, submission] of fetched.entries()) {
@@ -182,30 +197,28 @@ export class Validator {
     drawBeacon: NonNullable<RoundView['drawBeacon']>,
     signal: AbortSignal,
   ): Promise<PendingScores> {
-    const { account, genesis, replica, model, log } = this.#components;
+    const { replica, model, log } = this.#components;
     const { round, modelRoot } = state.round;
-    const { corpus, parameters } = genesis;
     await replica.catchUp({ signal });
     if (replica.root !== modelRoot) throw new Error(`the weights are not those of round ${round}`);
     this.#show(`round ${round}: fetching submissions`);
     const revealed = state.round.submissions.filter(({ reveal }) => reveal !== undefined);
     const fetched = await this.#fetchAll(state.round, revealed, { signal });
-    const draw = scoringDraw(drawBeacon, account, {
-      heldOutShards: corpus.heldOutShards,
-      unassigned: state.unassignedShards,
-      sequences: parameters.rounds.scoringSequences,
-    });
+    const draw = this.#draw(state, drawBeacon);
     const tokens = await this.#sequences(draw, signal);
     this.#show(`round ${round}: scoring ${revealed.length} submissions`);
     const isTooLarge = (reveal: SubmissionRecord['reveal']) =>
       reveal !== undefined && reveal.sizeBytes > this.#init.maxSubmissionBytes;
+    const proven = this.#provenIn(state.round);
+    const present = fetched.flatMap((submission) => (submission === undefined ? [] : [submission]));
     const startedMs = performance.now();
     const outcome = await model.score(
       { round, modelRoot },
       {
         tokens,
         heldOutSequences: draw.filter(({ source }) => source === 'heldOut').length,
-        submissions: fetched.flatMap((submission) => (submission === undefined ? [] : [submission])),
+        submissions: present,
+        proven: present.map((submission) => proven.has(submission.account)),
       },
       {
         signal,
@@ -266,8 +279,45 @@ export class Validator {
     const { round, attestations, checkpointDue } = state.round;
     const own = attestations.find(({ validator }) => validator === account);
     if (own?.modelRoot === replica.root) return;
+    if (!(await this.#isSound(state, replica.root, signal))) {
+      this.#show(`round ${round}: the new weights are worse than those before; not attesting them`);
+      return;
+    }
     const checkpoint = checkpointDue ? await replica.publish({ signal }) : '';
     this.#show(`round ${round}: attesting the new weights`);
     await send({ tag: 'attestModel', value: { round, modelRoot: replica.root, checkpoint } }, { signal });
+  }
+  /**
+   * False where the new weights, which the model holds, are so much worse than those before that the round had better fail.
+   * Measured on the held-out sequences of this validator's own draw, on which it measured the weights before.
+   */
+  async #isSound(state: LedgerState, root: Hash, signal: AbortSignal): Promise<boolean> {
+    const { model, log } = this.#components;
+    const { round, drawBeacon, modelRoot } = state.round;
+    if (this.#examined?.round === round && this.#examined.root === root) return this.#examined.sound;
+    if (drawBeacon === undefined) return true;
+    const pending = await loadScores(this.#init.dir);
+    const isOwn = pending?.round === round && pending.drawBeacon === drawBeacon;
+    const before = isOwn ? pending.heldOutLoss : state.roundResult(round)?.heldOutLoss;
+    if (before === undefined) return true;
+    this.#show(`round ${round}: measuring the new weights`);
+    const heldOut = this.#draw(state, drawBeacon).filter(({ source }) => source === 'heldOut');
+    const work = { tokens: await this.#sequences(heldOut, signal), heldOutSequences: heldOut.length, submissions: [] };
+    const { heldOutLoss } = await model.score({ round, modelRoot }, work, { signal });
+    const sound = toNano(heldOutLoss) <= before + toNano(MAX_LOSS_RISE);
+    if (!sound)
+      log.error({ round, heldOutLoss, before: Number(before) / NANO }, 'the new weights are refused: they are worse');
+    this.#examined = { round, root, sound };
+    return sound;
+  }
+
+  /** What this validator scores the open round on. */
+  #draw(state: LedgerState, drawBeacon: Hash): ScoringSequence[] {
+    const { account, genesis } = this.#components;
+    return scoringDraw(drawBeacon, account, {
+      heldOutShards: genesis.corpus.heldOutShards,
+      unassigned: state.unassignedShards,
+      sequences: genesis.parameters.rounds.scoringSequences,
+    });
   }
 }

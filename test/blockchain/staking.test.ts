@@ -30,13 +30,13 @@ async function mintSomething(chain: Chain): Promise<void> {
   const cid = namedCid('blob');
   await send(chain, PROPOSER, registerMiner('device'));
   await advance(chain, 2500);
-  const { round, beacon, modelRoot } = chain.state.round;
+  const { round, attempt, beacon, modelRoot } = chain.state.round;
   const seat = { account: me, slot: 0 };
   const commitment = submissionCommitment({ cid, seat, nonce: taskNonce(beacon, seat), modelRoot, salt: SALT });
   const scores = [{ miner: me, slot: 0, verdict: scored(10) }];
   const sheet = { heldOutLoss: 5n, salt: SALT, scores };
   const calls: Call[] = [
-    { tag: 'commitSubmission', value: { round, slot: 0, commitment } },
+    { tag: 'commitSubmission', value: { round, attempt, slot: 0, commitment } },
     { tag: 'revealSubmission', value: { round, slot: 0, cid, sizeBytes: 1000, salt: SALT, provider: PROVIDER } },
     { tag: 'commitScores', value: { round, commitment: scoresCommitment({ round, validator: me, ...sheet }) } },
     { tag: 'revealScores', value: { round, ...sheet } },

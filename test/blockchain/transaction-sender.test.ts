@@ -76,10 +76,10 @@ test('a free call whose time is over ends with an error, and what waited behind 
   await follow(100);
   await follow(5000);
   assert.is(chain.state.round.seats.length, 2);
-  const { round } = chain.state.round;
+  const { round, attempt } = chain.state.round;
   const commit = (number: number): Call => ({
     tag: 'commitSubmission',
-    value: { round: number, slot: 0, commitment: namedHash('c') },
+    value: { round: number, attempt: number === round ? attempt : 1, slot: 0, commitment: namedHash('c') },
   });
   const sender = senderOn(chain);
   const late = rejection(sender.send(commit(round)));

@@ -58,4 +58,11 @@ test('a folder of texts called "corpus" is no network: neither deleted nor writt
   assert.equal(await readdir(join(dir, 'corpus')), ['book.txt']);
 });
 
+test('a network of another version is named as such, with a way out', async () => {
+  const made = { version: 1, model: 'alice-nano', corpus: 'default', validators: 4, seed: 1, trainSeconds: 5 };
+  await files('network.json', 'corpus/manifest.json');
+  await writeFile(join(dir, 'local-network.json'), JSON.stringify(made));
+  assert.is(await prepare(false), 'ERR_OTHER_NETWORK');
+});
+
 test.run();

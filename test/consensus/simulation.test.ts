@@ -1,5 +1,5 @@
-// time-limit: 180 s
-// test-time-limit: 150 s
+// time-limit: 420 s
+// test-time-limit: 400 s
 /**
  * Seeded simulations of whole networks with faults. A seed that fails is replayed with
  * `npm run sim -- --seeds 1 --seed S --log`.

@@ -82,6 +82,27 @@ test('training on the data gains, its opposite loses, and scoring leaves no trac
   );
 });
 
+test('newcomers that send next to nothing do not have everybody clipped to it', async () => {
+  await withFolder((folder) =>
+    withSessions([{}, {}, {}], async (session, ...idle) => {
+      const round = { round: 2, modelRoot: rootOf(session) };
+      const submissions: EncodedSubmission[] = [];
+      for (const [i, author] of [session, ...idle].entries()) {
+        const account = accountOf(i + 1);
+        await author.train({ tokens: easyTokens(40), learningRate: author === session ? 3e-3 : 1e-12 });
+        const bytes = await author.compress({ ...round, author: account }, join(folder, `feedback-${i}`));
+        submissions.push({ account, bytes });
+      }
+      const work = { tokens: easyTokens(6), heldOutSequences: 2, submissions };
+      const alone = await session.score(round, { ...work, submissions: submissions.slice(0, 1) });
+      const { scores } = await session.score(round, { ...work, proven: [true, false, false] });
+      assert.is(gainOf(scores[0]), gainOf(alone.scores[0]));
+      assert.ok(gainOf(scores[0]) > 0.01, `${gainOf(scores[0])}`);
+      for (const score of scores.slice(1)) assert.ok(gainOf(score) < 1e-6);
+    }),
+  );
+});
+
 test('a gain is the loss before minus the loss after the clipped step; the held-out loss is of the first sequences', async () => {
   await withFolder((folder) =>
     withSessions([{ recipe: { valueBits: 32 } }], async (session) => {

@@ -227,15 +227,18 @@ test('commitSubmission', () => {
   refused(
     ledger,
     first,
-    { tag: 'commitSubmission', value: { round: 2, slot: 0, commitment: namedHash('x') } },
+    { tag: 'commitSubmission', value: { round: 2, attempt: 1, slot: 0, commitment: namedHash('x') } },
     'ERR_WRONG_ROUND',
   );
   refused(
     ledger,
     first,
-    { tag: 'commitSubmission', value: { round: 0, slot: 0, commitment: namedHash('x') } },
+    { tag: 'commitSubmission', value: { round: 0, attempt: 1, slot: 0, commitment: namedHash('x') } },
     'ERR_WRONG_ROUND',
   );
+  const another = ledger.commitCall(first);
+  if (another.tag !== 'commitSubmission') throw new Error('unreachable');
+  refused(ledger, first, { ...another, value: { ...another.value, attempt: 9 } }, 'ERR_WRONG_ATTEMPT');
   const late = namedAccount('late');
   assert.is(ledger.try(late, register()), undefined);
   refused(ledger, late, ledger.commitCall(late), 'ERR_NOT_SEATED');
@@ -305,7 +308,7 @@ test('a commitment of an earlier round, or of another account, opens nothing', (
   if (old.tag !== 'commitSubmission') throw new Error('unreachable');
   // The same blob under the old nonce: the commit is taken, since nobody can look into it, but it does not open.
   ledger.block([
-    [first, { tag: 'commitSubmission', value: { ...old.value, round: 2 } }],
+    [first, { tag: 'commitSubmission', value: { ...old.value, round: 2, attempt: 1 } }],
     [second, ledger.commitCall(first, namedCid('blob'))],
   ]);
   ledger.block([], 60_000);

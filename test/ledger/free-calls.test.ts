@@ -33,10 +33,10 @@ function nextBlock(state: LedgerState, calls: readonly (readonly [AccountId, num
 /** What strangers may send for nothing and have refused. */
 function refusedFreeCalls(state: LedgerState): [AccountId, number, Call][] {
   const stranger = namedAccount('stranger');
-  const { round } = state.round;
+  const { round, attempt } = state.round;
   const salt = new Uint8Array(32);
   return [
-    [stranger, 0, { tag: 'commitSubmission', value: { round, slot: 0, commitment: namedHash('x') } }],
+    [stranger, 0, { tag: 'commitSubmission', value: { round, attempt, slot: 0, commitment: namedHash('x') } }],
     [
       stranger,
       0,

@@ -325,10 +325,10 @@ export class LedgerHarness {
   }
 
   commitCall(account: AccountId, cid = this.cidOf(account), slot = FIRST_SLOT): Call {
-    const { round, beacon, modelRoot } = this.state.round;
+    const { round, attempt, beacon, modelRoot } = this.state.round;
     const seat = { account, slot };
     const commitment = submissionCommitment({ cid, seat, nonce: taskNonce(beacon, seat), modelRoot, salt: SALT });
-    return { tag: 'commitSubmission', value: { round, slot, commitment } };
+    return { tag: 'commitSubmission', value: { round, attempt, slot, commitment } };
   }
 
   revealCall(miner: AccountId, cid = this.cidOf(miner), slot = FIRST_SLOT): Call {

@@ -59,7 +59,12 @@ function randomCall(random: Random, ledger: LedgerHarness, signer: AccountId, pe
     () => register('d'.repeat(random.below(70))),
     () => ({
       tag: 'commitSubmission',
-      value: { round: random.below(4), slot: random.below(2), commitment: namedHash(`${random.below(9)}`) },
+      value: {
+        round: random.below(4),
+        attempt: 1 + random.below(2),
+        slot: random.below(2),
+        commitment: namedHash(`${random.below(9)}`),
+      },
     }),
     () => ledger.revealCall(signer, namedCid(`${random.below(9)}`)),
     () => ({ tag: 'commitScores', value: { round, commitment: namedHash('x') } }),

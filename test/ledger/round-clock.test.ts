@@ -63,6 +63,19 @@ test('nobody commits: the phase opens again with a fresh beacon, same round, sam
   assert.is(ledger.state.round.phase, 'reveal');
 });
 
+test('a commit that came too late for an opening does not take the seat of the next one, where it opens nothing', () => {
+  const ledger = new LedgerHarness({ miners: 1 });
+  ledger.start();
+  ledger.playRound();
+  const [miner] = ledger.miners;
+  const late = ledger.commitCall(miner);
+  ledger.block([], 60_000);
+  assert.equal(ledger.seated, [miner], 'the only one with accepted work has a seat again');
+  assert.is(ledger.try(miner, late), 'ERR_WRONG_ATTEMPT');
+  assert.is(ledger.try(miner, ledger.commitCall(miner)), undefined);
+  assert.is(ledger.try(miner, ledger.revealCall(miner)), undefined);
+});
+
 /** Plays on from the reveal. */
 function finish(ledger: LedgerHarness, miners: readonly AccountId[]): void {
   ledger.block(miners.map((miner) => [miner, ledger.revealCall(miner)] as const));

@@ -128,6 +128,20 @@ test('weights that nobody agrees on: after a deadline the round ends with those 
   assert.is(ledger.state.modelRoot, before);
 });
 
+test('newcomers that gain next to nothing do not decide how little is enough', () => {
+  const ledger = new LedgerHarness();
+  ledger.start();
+  ledger.playRound();
+  const idle = crowd(ledger, 4);
+  ledger.playRound(() => scored(100));
+  const verdict = (miner: AccountId) => scored(idle.includes(miner) ? 1 : 100);
+  const { round } = ledger;
+  ledger.playRound(verdict, 100, [...ledger.miners, ...idle]);
+  const { submissions } = ledger.state.roundResult(round)!;
+  assert.is(submissions.length, 7, 'newcomers are more than half');
+  for (const { account, reason } of submissions) assert.is(reason, idle.includes(account) ? 'belowFloor' : 'accepted');
+});
+
 test('a pool keeps early commits and reveals of seats and of accepted work, and none of who merely registered', () => {
   const ledger = new LedgerHarness();
   ledger.start();
@@ -135,12 +149,18 @@ test('a pool keeps early commits and reveals of seats and of accepted work, and 
     const body = { version: 1, signer, nonce: 0, validUntil: 9, tip: 0, call };
     return admissionOf(ledger.state, { body, signature: new Uint8Array(64) });
   };
-  const commit = (ahead: number) => calls.commitSubmission(ledger.round + ahead, 0, namedHash('c'));
+  const commit = (ahead: number, attempt = ahead === 0 ? ledger.state.round.attempt : 1) =>
+    calls.commitSubmission({ round: ledger.round + ahead, attempt }, 0, namedHash('c'));
   const [miner] = ledger.miners;
   const [stranger] = crowd(ledger, 1);
   assert.is(admission(miner!, commit(0)), 'now');
   assert.is(admission(miner!, ledger.revealCall(miner!)), 'later');
   assert.is(admission(miner!, commit(1)), 'later');
+  const { attempt } = ledger.state.round;
+  assert.is(admission(miner!, commit(0, attempt + 1)), 'later', 'the phase may have opened again');
+  assert.is(admission(miner!, commit(0, attempt + 2)), 'ERR_WRONG_ATTEMPT');
+  assert.is(admission(miner!, commit(0, attempt - 1)), 'ERR_WRONG_ATTEMPT');
+  assert.is(admission(stranger!, commit(0, attempt + 1)), 'ERR_WRONG_ATTEMPT');
   assert.is(admission(stranger!, commit(0)), 'ERR_NOT_SEATED');
   assert.is(admission(stranger!, ledger.revealCall(stranger!)), 'ERR_WRONG_PHASE');
   assert.is(admission(stranger!, commit(1)), 'ERR_WRONG_ROUND');

@@ -75,7 +75,7 @@ function encoded(name: string, nonce: number, override: Partial<TransactionBody>
 
 const commit = (round: number): Call => ({
   tag: 'commitSubmission',
-  value: { round, slot: 0, commitment: namedHash('c') },
+  value: { round, attempt: 1, slot: 0, commitment: namedHash('c') },
 });
 const scores = (round: number): Call => ({ tag: 'commitScores', value: { round, commitment: namedHash('c') } });
 

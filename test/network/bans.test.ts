@@ -1,3 +1,4 @@
+import { createPeerScoreParams, PeerScore } from '@libp2p/gossipsub/score';
 import type { MultiaddrConnection } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
@@ -6,7 +7,10 @@ import * as assert from 'uvu/assert';
 import type { AddressGroup } from '../../node/network/address-group.ts';
 import { BanList } from '../../node/network/ban-list.ts';
 import { InboundGate } from '../../node/network/inbound-gate.ts';
+import { quietLibp2pLogger } from '../../node/network/log.ts';
 import { PeerStandings } from '../../node/network/peer-standings.ts';
+import { GRAYLIST_THRESHOLD, gossipSettings, PUBLIC_TIMINGS } from '../../node/network/settings.ts';
+import { NETWORK } from './local-peers.ts';
 
 const PEERS = [
   '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA',
@@ -17,6 +21,21 @@ const PEERS = [
 function from(address: string): MultiaddrConnection {
   return { remoteAddr: multiaddr(address), addEventListener: () => {} } as unknown as MultiaddrConnection;
 }
+
+test('nobody is cut off, or left out of gossip, for the number of peers behind the same address', () => {
+  const { scoreParams } = gossipSettings(NETWORK, PUBLIC_TIMINGS.seenTtlMs);
+  const score = new PeerScore(createPeerScoreParams(scoreParams), null, quietLibp2pLogger(), {
+    scoreCacheValidityMs: 0,
+  });
+  // As many as the door lets in of one address where there are 64 places.
+  const peers = Array.from({ length: 16 }, (_, index) => `peer ${index}`);
+  for (const peer of peers) {
+    score.addPeer(peer);
+    score.addIP(peer, '192.0.2.1');
+  }
+  assert.ok(score.score('peer 0') > GRAYLIST_THRESHOLD, `a score of ${score.score('peer 0')}`);
+  assert.ok(score.score('peer 0') >= 0);
+});
 
 test('the door: a banned peer is neither let in nor dialled, and an address that keeps sending such peers is shut out', () => {
   let now = 0;

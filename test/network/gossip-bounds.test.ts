@@ -6,6 +6,7 @@ import { BanList } from '../../node/network/ban-list.ts';
 import { FairQueue, type FairQueueLimits } from '../../node/network/fair-queue.ts';
 import { BoundedTimeCache, boundGossipMemory } from '../../node/network/gossip-memory.ts';
 import {
+  type DeliveryRecord,
   type GossipsubInternals,
   gossipsubInternals,
   type PeerStats,
@@ -137,7 +138,7 @@ test('a time cache forgets by time and by number', () => {
 });
 
 test('what gossipsub remembers of messages and of peers that left is bounded in number', () => {
-  const records = new Map<string, unknown>();
+  const records = new Map<string, DeliveryRecord>();
   const queue: { msgId: string }[] = [];
   const peerStats = new Map<string, PeerStats>();
   const withAddress = new Set<string>();
@@ -148,7 +149,7 @@ test('what gossipsub remembers of messages and of peers that left is bounded in 
       records,
       queue,
       ensureRecord: (msgId: string) => {
-        records.set(msgId, {});
+        records.set(msgId, { peers: new Set() });
         queue.push({ msgId });
       },
     },
@@ -165,6 +166,7 @@ test('what gossipsub remembers of messages and of peers that left is bounded in 
     score,
     pipePeerReadStream: async () => {},
     handleReceivedRpc: async () => {},
+    sendIDontWants: () => {},
   };
   boundGossipMemory(internals, 60_000);
   for (let index = 0; index < 70_000; index++) {

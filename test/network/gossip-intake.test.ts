@@ -40,6 +40,7 @@ function setUp({ known = false, topicBytes = 100 } = {}) {
     handleReceivedRpc: async (_, rpc) => {
       taken.push(rpc);
     },
+    sendIDontWants: () => {},
   };
   const intake = new GossipIntake({
     pubsub,

@@ -56,6 +56,39 @@ test(
 );
 
 test(
+  'a few strangers that take their answers slowly do not close a protocol with few places',
+  withPeers(async (peers) => {
+    // As block sync has them: six of the eight places are for strangers.
+    const limits: ProtocolLimits = {
+      maxRequestBytes: 16,
+      maxResponseBytes: 1_600_000,
+      timeoutMs: 10_000,
+      requestsPerSecond: 20,
+      burst: 20,
+      maxConcurrentPerPeer: 2,
+      maxConcurrent: 8,
+    };
+    const server = await peers.started('server', { maxPeers: 100 });
+    let answers = 0;
+    await server.handle('blocks', limits, async () => {
+      answers += 1;
+      return new Uint8Array(1_500_000);
+    });
+    const client = await peers.started('client', { bootstrap: server.multiaddrs() });
+    await until(() => client.peers().length > 0, 'connected');
+    const raws = [];
+    for (let index = 0; index < 12; index++) raws.push(await peers.rawPeer(`slow ${index}`));
+    const address = server.multiaddrs()[0]!;
+    await Promise.all(raws.map((raw) => unreadRequests(raw, address, 'blocks', Uint8Array.of(1), 1)));
+    await until(() => answers >= 6, 'the places are taken');
+    // At once: an answer that stands still for seconds gives way anyway.
+    for (let round = 0; round < 3; round++)
+      assert.is(await codeOf(client.request(server.peerId, 'blocks', Uint8Array.of(1), { limits })), 'resolved');
+    assert.ok(server.status().answerBytesHeld <= 36 * MIB);
+  }),
+);
+
+test(
   'any number of strangers together ask as often as sixteen peers; known peers are not among them',
   withPeers(async (peers) => {
     const server = await peers.started('server', { maxPeers: 100 });

@@ -6,12 +6,22 @@ import { type Blockchain, blockchain } from '../../node/blockchain/blockchain.ts
 import { type Block, encodeBlock, encodeCommit } from '../../node/chain/block.ts';
 import { registerMiner } from '../../node/chain/calls.ts';
 import { genesisHash } from '../../node/chain/genesis.ts';
+import type { Hash } from '../../node/chain/hash.ts';
 import { answerBlockSync, BLOCK_SYNC_LIMITS, BLOCK_SYNC_PROTOCOL } from '../../node/consensus/block-sync.ts';
 import { signaturesReady } from '../../node/identity/signatures.ts';
 import { chunkOf, encodeChunk } from '../../node/ledger/state-chunk.ts';
 import type { PeerIdText, RequestHandler } from '../../node/network/interface.ts';
 import type { Network } from '../../node/network/network.ts';
-import { chunkRequestCodec, STATE_CHUNK_PROTOCOL, StateSyncServer } from '../../node/state-sync/protocol.ts';
+import {
+  chunkRequestCodec,
+  LIGHT_BLOCK_PROTOCOL,
+  offerCodec,
+  STATE_CHUNK_PROTOCOL,
+  STATE_OFFER_LIMITS,
+  STATE_OFFER_PROTOCOL,
+  type StateOffer,
+  StateSyncServer,
+} from '../../node/state-sync/protocol.ts';
 import { StateSync, type StateSyncInit } from '../../node/state-sync/state-sync.ts';
 import { Store } from '../../node/store/store.ts';
 import { advance, chainGenesis, openChain, signed, testSigner } from '../blockchain/harness.ts';
@@ -74,6 +84,12 @@ function stateSync(network: Network, store: Store, override: Partial<StateSyncIn
 
 const never = new AbortController().signal;
 
+/** A clock that goes on from the end of the chain. */
+function laterEachTime(): () => number {
+  const start = performance.now();
+  return () => Number(chain.lastTimeMs) + 1000 + Math.round(performance.now() - start);
+}
+
 /** The node goes on from the state as if it had executed every block. */
 async function goesOn(store: Store): Promise<void> {
   const joined = blockchain({ genesis })({ store });
@@ -121,6 +137,52 @@ const LIES: Record<string, RequestHandler> = {
   },
   garbage: async () => new Uint8Array([255, 255, 1]),
 };
+
+/** What a stranger may say that it offers, with the right root wherever there is one, without giving anything of it. */
+const BOASTS: Record<string, StateOffer> = {
+  'a state of a height that nobody has come to': {
+    height: 4_000_000_000,
+    stateRoot: 'ab'.repeat(32) as Hash,
+    depth: 2,
+  },
+  'a state of long ago, cut into other pieces': {
+    height: 20,
+    stateRoot: chain.stateAt(20)?.root ?? ('ab'.repeat(32) as Hash),
+    depth: 0,
+  },
+  'the latest state, in pieces that are too large': {
+    height: 30,
+    stateRoot: chain.stateAt(30)?.root ?? ('ab'.repeat(32) as Hash),
+    depth: 0,
+  },
+};
+
+for (const [what, offer] of Object.entries(BOASTS)) {
+  test(
+    `peers that offer ${what} keep nobody from the state that others have`,
+    withPeers(async (peers) => {
+      const boasters: Network[] = [];
+      for (const name of ['boaster', 'another']) {
+        const network = await peers.started(name);
+        const nothing: RequestHandler = async () => {
+          throw new Error('never');
+        };
+        await network.handle(STATE_OFFER_PROTOCOL, STATE_OFFER_LIMITS, async () => offerCodec.enc(offer));
+        for (const protocol of [LIGHT_BLOCK_PROTOCOL, STATE_CHUNK_PROTOCOL, BLOCK_SYNC_PROTOCOL])
+          await network.handle(protocol, BLOCK_SYNC_LIMITS, nothing);
+        boasters.push(network);
+      }
+      const network = await joiner(peers, 'joiner', [...boasters, await server(peers, 'honest')]);
+      const store = freshStore();
+      assert.is(
+        await stateSync(network, store, { patienceMs: 20_000, nowMs: laterEachTime() }).run({ signal: never }),
+        30,
+      );
+      await goesOn(store);
+      store.close();
+    }),
+  );
+}
 
 for (const [lie, handler] of Object.entries(LIES)) {
   test(

@@ -25,7 +25,7 @@ export function seeds(): Uint8Array[] {
   const calls: Call[] = [
     { tag: 'transfer', value: { to: account(1), amount: 10n ** 20n } },
     registerMiner('2 cores, 24 GiB'),
-    { tag: 'commitSubmission', value: { round: 9, slot: 0, commitment: hash } },
+    { tag: 'commitSubmission', value: { round: 9, attempt: 1, slot: 0, commitment: hash } },
     {
       tag: 'revealSubmission',
       value: {

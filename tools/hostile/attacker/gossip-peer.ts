@@ -101,7 +101,7 @@ export class GossipPeer {
 
   /** A message with or without a signature, as the network's gossip wants it; its data may be anything. */
   async message(topic: Topic, data: Uint8Array): Promise<RPC.Message> {
-    const { globalSignaturePolicy } = gossipSettings(this.peer.networkName, true, 1);
+    const { globalSignaturePolicy } = gossipSettings(this.peer.networkName, 1);
     if (globalSignaturePolicy === 'StrictNoSign') return { topic: topicName(this.peer.networkName, topic), data };
     const from = this.peer.libp2p.peerId.toMultihash().bytes;
     const unsigned: RPC.Message = {

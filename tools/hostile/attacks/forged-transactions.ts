@@ -37,7 +37,7 @@ export const forgedTransactions: Attack = {
   async run(context) {
     const { arena, victim, seconds, networkName } = context;
     // What a node takes in one RPC; what has more is not read at all, so both are tried.
-    const taken = gossipSettings(networkName, true, 1).decodeRpcLimits?.maxMessages ?? IN_ONE_RPC;
+    const taken = gossipSettings(networkName, 1).decodeRpcLimits?.maxMessages ?? IN_ONE_RPC;
     const before = (await arena.ask('look', 'victim')).gossip.transactions?.accepted ?? 0;
     let sent = 0;
     for (const [turn, identity] of identities(context, Math.max(2, Math.ceil(seconds))).entries()) {

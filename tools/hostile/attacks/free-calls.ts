@@ -96,7 +96,7 @@ export const freeCalls: Attack = {
     const kinds: readonly (() => Call)[] = [
       () => attestModel(1, hash(), ''),
       () => commitScores(1, hash()),
-      () => commitSubmission(1, 0, hash()),
+      () => commitSubmission({ round: 1, attempt: 1 }, 0, hash()),
     ];
     return flood(context, () => context.random.pick(kinds)());
   },

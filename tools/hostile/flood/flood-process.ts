@@ -225,7 +225,7 @@ function* orders(): Generator<readonly [kind: Kind, signer: AccountSigner, ahead
     // Finding 4: who has a seat commits in the first block; who has none tries.
     if (round.phase === 'train' && submission === undefined && (seated.has(signer.account) || random.below(8) === 0)) {
       const kind = seated.has(signer.account) ? 'commit' : 'commit without a seat';
-      yield [kind, signer, 0, commitSubmission(round.round, FIRST_SLOT, commitment(signer))];
+      yield [kind, signer, 0, commitSubmission(round, FIRST_SLOT, commitment(signer))];
     }
     // A reveal of what is nowhere; half of them do not even that.
     if (
@@ -246,7 +246,7 @@ function* orders(): Generator<readonly [kind: Kind, signer: AccountSigner, ahead
       attestModel(round.round, anyHash(), ''),
       commitScores(round.round, anyHash()),
       revealScores(round.round, random.bytes(32), 0n, []),
-      commitSubmission(round.round, FIRST_SLOT, anyHash()),
+      commitSubmission(round, FIRST_SLOT, anyHash()),
     ];
     yield ['free call', signer, ahead, random.pick(calls)];
   }
