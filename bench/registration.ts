@@ -14,6 +14,7 @@ export const describe = 'hashes that a registration takes, what one costs, and w
 /** What we would found a public network with. */
 const PUBLIC = {
   baseWork: 2048,
+  bond: 0,
   perHour: 60,
   doubling: 16,
   maxPerBlock: 4,

@@ -160,8 +160,8 @@ export class AliceNode {
     this.#api = new ApiServer(options.api, {
       status: () => this.status(),
       account: (account) => {
-        const { balance, nextNonce } = blockchain.account(account);
-        return { balance, nonce: nextNonce };
+        const { balance, registrationBond, nextNonce } = blockchain.account(account);
+        return { balance, registrationBond, nonce: nextNonce };
       },
       rpc: {
         chain: blockchain,

@@ -20,7 +20,11 @@ export function addBalanceCommand(program: Command): void {
       process.stdout.write(
         options.json
           ? `${JSON.stringify({ address: account.address, units: account.balance, nonce: account.nonce })}\n`
-          : `${formatAmount(BigInt(account.balance), 12)} ALICE\n`,
+          : `${formatAmount(BigInt(account.balance), 12)} ALICE\n${
+              account.registrationBond === '0'
+                ? ''
+                : `${formatAmount(BigInt(account.registrationBond), 12)} ALICE held as registration bond\n`
+            }`,
       );
     });
 }

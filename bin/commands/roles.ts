@@ -57,7 +57,12 @@ const HELP: Readonly<Record<Role, string>> = {
 function makeRole(
   role: Role,
   options: NodeOptions,
-  more: { engine: Config['engine']; corpus: string | undefined; device: string },
+  more: {
+    engine: Config['engine'];
+    corpus: string | undefined;
+    device: string;
+    registration: Config['miner']['registration'];
+  },
 ): RunnableRole {
   switch (role) {
     case 'bootstrap':
@@ -73,6 +78,7 @@ function makeRole(
         ...options,
         engine: more.engine,
         device: more.device,
+        registration: more.registration,
         adversary: process.env.ALICE_TEST_ADVERSARY === 'noise' ? 'noise' : 'none',
       });
   }
@@ -122,6 +128,7 @@ async function runRole(role: Role, flags: RoleOptions): Promise<void> {
         engine: config.engine,
         corpus: flags.corpus === undefined ? undefined : resolve(flags.corpus),
         device,
+        registration: config.miner.registration,
       },
     );
     try {

@@ -17,7 +17,7 @@ import {
 
 interface StakeAnswer {
   readonly address: string;
-  readonly holdings: Readonly<Record<'balance' | 'locked' | 'bonded' | 'unbonding', string>>;
+  readonly holdings: Readonly<Record<'balance' | 'locked' | 'bonded' | 'unbonding' | 'registrationBond', string>>;
   readonly stake: {
     readonly unbonding: readonly {
       readonly amount: string;
@@ -56,6 +56,9 @@ function lines({ address, holdings, stake, slashes, power }: StakeAnswer): strin
       ({ amount, freeHeight, freeTimeMs }) =>
         `  ${alice(amount)} free from height ${freeHeight} and ${instant(freeTimeMs)} on`,
     ),
+    ...(holdings.registrationBond === '0'
+      ? []
+      : [`registered  ${alice(holdings.registrationBond)} (held as a bond until the registration ends)`]),
     `standing    ${standing}`,
     ...slashes.map(
       ({ amount, offenceHeight }) => `slashed     ${alice(amount)} for an offence at height ${offenceHeight}`,

@@ -82,6 +82,8 @@ export function localParameters(trainSeconds: number, trainingShards: number): P
     registration: {
       // A quarter of a second of a core, and several times that where four processes share one.
       baseWork: 128,
+      // One ALICE.
+      bond: 1_000_000_000_000,
       perHour: 3600,
       doubling: 16,
       maxPerBlock: 8,

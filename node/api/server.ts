@@ -14,7 +14,7 @@ import type { NodeStatus } from './status.ts';
 export interface ApiComponents {
   status(): NodeStatus;
   /** Balance in units and next nonce of an account; zero for one that the ledger does not know. */
-  account(account: AccountId): { readonly balance: bigint; readonly nonce: number };
+  account(account: AccountId): { readonly balance: bigint; readonly registrationBond: bigint; readonly nonce: number };
   readonly rpc: RpcContext;
   readonly log: RpcLog;
 }
@@ -30,6 +30,8 @@ export interface AccountStatus {
   readonly address: string;
   /** Units, as a decimal string. */
   readonly balance: string;
+  /** Units held for its registration as a miner, as a decimal string. */
+  readonly registrationBond: string;
   readonly nonce: number;
 }
 
@@ -99,8 +101,13 @@ export class ApiServer {
     server.get<{ Params: { address: string } }>('/accounts/:address', (request, reply) => {
       try {
         const account = accountFromAddress(request.params.address);
-        const { balance, nonce } = this.#components.account(account);
-        return { address: addressOf(account), balance: balance.toString(), nonce } satisfies AccountStatus;
+        const { balance, registrationBond, nonce } = this.#components.account(account);
+        return {
+          address: addressOf(account),
+          balance: balance.toString(),
+          registrationBond: registrationBond.toString(),
+          nonce,
+        } satisfies AccountStatus;
       } catch (error) {
         if (!(error instanceof InvalidAccountError)) throw error;
         return reply.code(400).send({ error: error.message, code: error.code });

@@ -69,6 +69,11 @@ export function registerMiner(device: string, work: RegistrationWork = NO_WORK):
   return { tag: 'registerMiner', value: { device, ...work } };
 }
 
+/** The same for those who own enough: a bond is held until the registration ends. */
+export function registerWithBond(device: string): Call {
+  return { tag: 'registerWithBond', value: { device } };
+}
+
 /** Binds the submission of a slot, for an opening of a round; `commitment` is `submissionCommitment`. */
 export function commitSubmission(
   { round, attempt }: { readonly round: number; readonly attempt: number },

@@ -119,6 +119,8 @@ export const parametersSchema = v.strictObject({
   registration: v.strictObject({
     /** Hashes (2 ms of a core each) that a registration takes while it is quiet; 0: registrations are free. */
     baseWork: v.pipe(integer, v.maxValue(1_000_000)),
+    /** Units that a registration may hold instead of work while it is quiet; 0: no bonds. */
+    bond: integer,
     /** Registrations an hour that leave the price where it is. */
     perHour: v.pipe(positiveInteger, v.maxValue(1_000_000)),
     /** So many registrations in a burst double the price. */

@@ -60,6 +60,8 @@ const callArguments = {
   unjail: _void,
   /** A validator's vote for changing parameters at a height: canonical JSON of the sections and values that change. */
   voteParameters: Struct({ change: str, height: u32 }),
+  /** Joins training like `registerMiner`; its price is held from what the signer owns (`ledger/registration-bond.ts`). */
+  registerWithBond: Struct({ device: str }),
 };
 
 /** The calls of the ledger. `tag` names the module action; `value` holds its arguments. */
@@ -127,6 +129,7 @@ const MAX_ARGUMENT_BYTES: Readonly<Record<Call['tag'], number>> = {
   certifySessionKey: 96,
   unjail: 0,
   voteParameters: 2 + 4096 + 4,
+  registerWithBond: 2 + 64,
 };
 
 /** The same by the number of the call. */

@@ -169,6 +169,11 @@ export const SETTINGS = {
   },
   miner: {
     name: text({ description: 'name shown beside the account', schema: displayName, fallback: '' }),
+    registration: choice({
+      description: 'how a registration is paid: auto has a bond held where the account owns enough; work never does',
+      choices: ['auto', 'work'],
+      fallback: 'auto',
+    }),
   },
 };
 

@@ -9,6 +9,7 @@ export const CALL_ERRORS = {
   ERR_DEVICE_TEXT_TOO_LONG: 'the device text has at most 64 bytes',
   ERR_OLD_CHALLENGE: 'the work of the registration is for a challenge that is over: it has to be done anew',
   ERR_TOO_LITTLE_WORK: 'a registration takes more work at present',
+  ERR_NO_BONDED_REGISTRATION: 'this network takes no bonds for registrations, only work',
   ERR_TOO_MANY_REGISTRATIONS: 'the block takes no more registrations',
   ERR_ALREADY_REGISTERED: 'the account is a registered miner already',
   ERR_NOT_SEATED: 'the account has no such seat in this round',

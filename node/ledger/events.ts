@@ -65,6 +65,9 @@ export type LedgerEvent =
   | { readonly type: 'minerRegistered'; readonly account: AccountId }
   /** Its registration brought no accepted work for too long, and is forgotten. */
   | { readonly type: 'minerExpired'; readonly account: AccountId }
+  /** Units were held for a registration, or came back when it ended. */
+  | { readonly type: 'registrationBonded'; readonly account: AccountId; readonly amount: Amount }
+  | { readonly type: 'registrationBondReturned'; readonly account: AccountId; readonly amount: Amount }
   /** Its last `newcomerTries` seats came to nothing: it has to register again to be seated. */
   | { readonly type: 'minerStruckOff'; readonly account: AccountId }
   /** A round, or its training phase anew, opened with this many seats, `proven` of them of accounts with accepted work. */

@@ -26,6 +26,7 @@ import { unjail } from './jail.ts';
 import { commitEvidence, EVIDENCE_ERRORS, evidenceError } from './offences.ts';
 import { applyScheduledChanges, voteParameters } from './parameter-votes.ts';
 import { CHAIN, type ChainRecord } from './parameters.ts';
+import { holdRegistrationBond } from './registration-bond.ts';
 import { expireRegistrations, watchForExpiry } from './registration-expiry.ts';
 import { advanceRegistration, payWork } from './registration-price.ts';
 import { registerMiner } from './registry.ts';
@@ -292,6 +293,12 @@ function carryOut(
       const registered = registerMiner(draft, signer, call.value.device, input);
       watchForExpiry(draft, signer, input.timeMs, parameters.registration.expiryMs);
       return registered;
+    }
+    case 'registerWithBond': {
+      const held = holdRegistrationBond(draft, signer, input, parameters);
+      const registered = registerMiner(draft, signer, call.value.device, input);
+      watchForExpiry(draft, signer, input.timeMs, parameters.registration.expiryMs);
+      return [...held, ...registered];
     }
     case 'commitSubmission':
       commitSubmission(draft, signer, call.value);

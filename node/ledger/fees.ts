@@ -23,6 +23,7 @@ import { vestingOf } from './vesting.ts';
 
 const DUTIES: ReadonlySet<Call['tag']> = new Set<Call['tag']>([
   'registerMiner',
+  'registerWithBond',
   'commitSubmission',
   'revealSubmission',
   'commitScores',

@@ -1,6 +1,6 @@
 /**
  * Where ALICE can be, and the check that none appears or vanishes:
- * `sum(balances + bonded + unbonding + locked + pots) = total issuance <= cap`.
+ * `sum(balances + bonded + unbonding + locked + registration bonds + pots) = total issuance <= cap`.
  *
  * The check after each block reads the records that the block touched, whatever code touched them. A module that holds
  * money in a record of its own adds a line here.
@@ -10,6 +10,7 @@ import { type Amount, amount, SUPPLY_CAP } from '../chain/amount.ts';
 import { ACCOUNT_PREFIX, accountRecord, SUPPLY, type Supply } from './accounts.ts';
 import { type Draft, need, type StateReader, type StateRecord } from './draft.ts';
 import { ConservationError } from './errors.ts';
+import { REGISTRATION_BOND_PREFIX, registrationBondRecord } from './registration-bond.ts';
 import { STAKE_PREFIX, stakeRecord } from './stakes.ts';
 import { VESTING_PREFIX, vestingRecord } from './vesting.ts';
 
@@ -32,6 +33,10 @@ const HOLDERS: readonly Holder[] = [
   holder(ACCOUNT_PREFIX, accountRecord, ({ balance }) => [balance]),
   holder(STAKE_PREFIX, stakeRecord, ({ bonded, unbonding }) => [bonded, ...unbonding.map((entry) => entry.amount)]),
   holder(VESTING_PREFIX, vestingRecord, (lots) => lots.map((lot) => lot.amount)),
+  holder(REGISTRATION_BOND_PREFIX, registrationBondRecord, ({ free, lots }) => [
+    free,
+    ...lots.map((lot) => lot.amount),
+  ]),
 ];
 
 /** The record of a key that holds money, apart from the supply's own; undefined for all others. */

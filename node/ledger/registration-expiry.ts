@@ -15,6 +15,7 @@ import { AccountQueue } from './account-queue.ts';
 import { accountRecord } from './accounts.ts';
 import type { Draft, StateRecord } from './draft.ts';
 import type { LedgerEvent } from './events.ts';
+import { returnRegistrationBond } from './registration-bond.ts';
 import { minerRecord } from './registry.ts';
 import { isSeated } from './seats.ts';
 import { stakeRecord } from './stakes.ts';
@@ -90,6 +91,7 @@ function lookAtFirst(
     return true;
   }
   if (standing !== undefined) events.push({ type: 'minerExpired', account });
+  events.push(...returnRegistrationBond(draft, account));
   leaveLine(draft, account);
   draft.delete(standingRecord(account));
   draft.delete(minerRecord(account));

@@ -53,7 +53,12 @@ export function firstRegistration(beacon: Hash, timeMs: bigint): RegistrationRec
   return { challenges: [{ beacon, sinceMs: timeMs }], pressure: 0n, updatedMs: timeMs, inBlock: 0 };
 }
 
-function pressureAt({ pressure, updatedMs }: RegistrationRecord, timeMs: bigint, perHour: number): bigint {
+/** Pressure at a time, of one that leaks `perHour` registrations an hour. */
+export function pressureAt(
+  { pressure, updatedMs }: Pick<RegistrationRecord, 'pressure' | 'updatedMs'>,
+  timeMs: bigint,
+  perHour: number,
+): bigint {
   const leaked = timeMs <= updatedMs ? 0n : ((timeMs - updatedMs) * BigInt(perHour) * ONE) / HOUR_MS;
   return pressure > leaked ? pressure - leaked : 0n;
 }
@@ -64,11 +69,15 @@ export function registrationPrice(
   timeMs: bigint,
   { baseWork, perHour, doubling }: Parameters['registration'],
 ): bigint {
+  return priceUnder(pressureAt(record, timeMs, perHour), baseWork, doubling);
+}
+
+/** What costs `base` when it is quiet, under a pressure. */
+export function priceUnder(pressure: bigint, base: number, doubling: number): bigint {
   const step = BigInt(doubling) * ONE;
-  const pressure = pressureAt(record, timeMs, perHour);
   const doublings = pressure / step;
-  if (doublings >= MAX_DOUBLINGS) return BigInt(baseWork) << MAX_DOUBLINGS;
-  const floor = BigInt(baseWork) << doublings;
+  if (doublings >= MAX_DOUBLINGS) return BigInt(base) << MAX_DOUBLINGS;
+  const floor = BigInt(base) << doublings;
   return floor + (floor * (pressure % step)) / step;
 }
 
@@ -100,14 +109,19 @@ export function advanceRegistration(
   const isOver = at.timeMs >= (challenges[0]?.sinceMs ?? 0n) + BigInt(registration.challengeMs);
   if (!isOver && inBlock === 0) return;
   const newest = { beacon: at.beacon, sinceMs: at.timeMs };
-  const pressure = pressureAt(record, at.timeMs, registration.perHour) + BigInt(inBlock) * ONE;
   draft.set(REGISTRATION, {
     challenges: isOver ? [newest, ...challenges].slice(0, CHALLENGES) : challenges,
-    // Far more than the price can express; keeps the record within its bounds.
-    pressure: pressure < MAX_PRESSURE ? pressure : MAX_PRESSURE,
+    pressure: raised(pressureAt(record, at.timeMs, registration.perHour), inBlock),
     updatedMs: at.timeMs,
     inBlock: 0,
   });
 }
 
+/** Far more than the price can express; keeps the record within its bounds. */
 const MAX_PRESSURE = ONE * 1_000_000_000n;
+
+/** A pressure after so many more registrations. */
+export function raised(pressure: bigint, registrations: number): bigint {
+  const sum = pressure + BigInt(registrations) * ONE;
+  return sum < MAX_PRESSURE ? sum : MAX_PRESSURE;
+}

@@ -19,6 +19,7 @@ import { targetIssuance } from './issuance.ts';
 import { CHAIN, type ChainRecord, GENESIS_PARAMETERS, PARAMETERS } from './parameters.ts';
 import { pastValidators } from './past-validators.ts';
 import { prove, type StateProof } from './proof.ts';
+import { registrationBondOf, registrationBondPrice } from './registration-bond.ts';
 import { firstRegistration, REGISTRATION, type RegistrationRecord, registrationPrice } from './registration-price.ts';
 import { type MinerRecord, minerRecord } from './registry.ts';
 import { openFirstRound } from './round-clock.ts';
@@ -77,6 +78,8 @@ export interface Holdings {
   readonly locked: Amount;
   readonly bonded: Amount;
   readonly unbonding: Amount;
+  /** Held for its registration as a miner; comes back when that ends. */
+  readonly registrationBond: Amount;
 }
 
 /** An immutable state. */
@@ -188,6 +191,11 @@ export class LedgerState implements StateReader {
   /** What registrations are worked for, and how many there were lately. */
   get registration(): RegistrationRecord {
     return need(this, REGISTRATION);
+  }
+
+  /** Units that a registration would hold instead of work as of the last block; 0 where no bond is taken. */
+  get registrationBondPrice(): Amount {
+    return registrationBondPrice(this, this.timeMs, this.parameters);
   }
 
   /** Hashes that a registration costs as of the last block; 0 where it is free. */
@@ -330,6 +338,7 @@ export class LedgerState implements StateReader {
       locked,
       bonded: amount(stake.bonded),
       unbonding: amount(stakedUnits(stake) - stake.bonded),
+      registrationBond: registrationBondOf(this, account),
     };
   }
 

@@ -29,7 +29,8 @@ export type Lot = Readonly<CodecType<typeof lotCodec>>;
 /** Keys of vesting records start with this. */
 export const VESTING_PREFIX = 'vesting/';
 
-const lotsCodec = listCodec<Lot>(lotCodec);
+/** Lots, ascending by time. */
+export const lotsCodec = listCodec<Lot>(lotCodec);
 
 /** Lots of an account, ascending by time. */
 export function vestingRecord(account: AccountId): StateRecord<readonly Lot[]> {
@@ -66,7 +67,8 @@ export function lotsOf(units: bigint, timeMs: bigint, vestingMs: number): Lot[] 
   return lots;
 }
 
-function merged(before: readonly Lot[], added: readonly Lot[]): Lot[] {
+/** Lots of both, of equal times as one; at most {@link MAX_LOTS}, none earlier than it was. */
+export function mergedLots(before: readonly Lot[], added: readonly Lot[]): Lot[] {
   const sums = new Map<bigint, bigint>();
   for (const lot of [...before, ...added]) sums.set(lot.unlockTimeMs, (sums.get(lot.unlockTimeMs) ?? 0n) + lot.amount);
   const lots = [...sums]
@@ -91,6 +93,34 @@ export function releaseVested(draft: Draft, account: AccountId, timeMs: bigint):
   return [{ type: 'vested', account, amount: unlocked }];
 }
 
+/**
+ * Takes up to so many locked units from an account, those that unlock last first. The caller keeps the lots.
+ */
+export function takeLots(draft: Draft, account: AccountId, units: bigint): Lot[] {
+  const record = vestingRecord(account);
+  const left = [...(draft.get(record) ?? [])];
+  const taken: Lot[] = [];
+  for (let missing = units; missing > 0n; ) {
+    const last = left.pop();
+    if (last === undefined) break;
+    const part = last.amount < missing ? last.amount : missing;
+    if (part < last.amount) left.push({ ...last, amount: last.amount - part });
+    taken.unshift({ ...last, amount: part });
+    missing -= part;
+  }
+  if (taken.length === 0) return taken;
+  if (left.length === 0) draft.delete(record);
+  else draft.set(record, left);
+  return taken;
+}
+
+/** Gives back lots that {@link takeLots} took; what has unlocked meanwhile waits to move to the balance. */
+export function returnLots(draft: Draft, account: AccountId, lots: readonly Lot[]): void {
+  if (lots.length === 0) return;
+  const record = vestingRecord(account);
+  draft.set(record, mergedLots(draft.get(record) ?? [], lots));
+}
+
 /** Gives an account a reward that unlocks over `vestingMs`. The caller raises the issuance. */
 export function creditReward(
   draft: Draft,
@@ -105,6 +135,6 @@ export function creditReward(
   }
   const events = releaseVested(draft, account, at.timeMs);
   const record = vestingRecord(account);
-  draft.set(record, merged(draft.get(record) ?? [], lotsOf(units, at.timeMs, at.vestingMs)));
+  draft.set(record, mergedLots(draft.get(record) ?? [], lotsOf(units, at.timeMs, at.vestingMs)));
   return events;
 }

@@ -100,6 +100,7 @@ export class Mempool {
     validator: { waiting: new Set(), bytes: 0 },
     miner: { waiting: new Set(), bytes: 0 },
     registration: { waiting: new Set(), bytes: 0 },
+    bonded: { waiting: new Set(), bytes: 0 },
     paying: { waiting: new Set(), bytes: 0 },
   };
   readonly #payingLines: LineLengths;
@@ -236,7 +237,8 @@ export class Mempool {
       }
     }
     ready.sort((a, b) => LANE_ORDER[a.lane] - LANE_ORDER[b.lane] || byWork(a, b) || a.arrival - b.arrival);
-    const fitting = atMost(ready, 'registration', this.#components.parameters().registration.maxPerBlock);
+    const worked = atMost(ready, 'registration', this.#components.parameters().registration.maxPerBlock);
+    const fitting = atMost(worked, 'bonded', 1);
     return pack(fitting, (account) => this.#components.nonce(account), consensus.maxTransactionsPerBlock, maxBytes);
   }
 

@@ -10,7 +10,8 @@ import type { BlobExchange } from '../../node/blobs/exchange.ts';
 import { blobCid } from '../../node/blobs/manifest.ts';
 import { TransactionExpiredError } from '../../node/blockchain/transaction-sender.ts';
 import type { AccountId } from '../../node/chain/account.ts';
-import { registerMiner } from '../../node/chain/calls.ts';
+import { formatAmount } from '../../node/chain/amount.ts';
+import { registerMiner, registerWithBond } from '../../node/chain/calls.ts';
 import { type Genesis, networkId } from '../../node/chain/genesis.ts';
 import { domainHash, type Hash, hashBytes } from '../../node/chain/hash.ts';
 import { NO_WORK, type RegistrationWork } from '../../node/chain/registration-work.ts';
@@ -84,6 +85,8 @@ export interface MinerInit {
   readonly context: number;
   /** Tests only: submit noise instead of what was trained. */
   readonly adversary: 'none' | 'noise';
+  /** How registrations are paid: `auto` (unless told) holds a bond where the account owns enough; `work` never does. */
+  readonly registration?: 'auto' | 'work';
 }
 
 /** What the miner is doing, for status pages. */
@@ -149,6 +152,7 @@ export class Miner {
     // First: a seat that it gets while it downloads is one that comes to nothing.
     this.#show('bringing the weights up to date');
     await replica.catchUp({ signal });
+    if (this.#init.registration !== 'work') await this.#registerWithBond(signal);
     for (let factor = FIRST_FACTOR; !isEnlisted(ledger.state, account); factor += FACTOR_STEP) {
       const work = await this.#workForRegistration(factor, signal);
       if (work === undefined) continue;
@@ -162,6 +166,24 @@ export class Miner {
       }
     }
     log.info({ account }, 'registered as a miner');
+  }
+
+  /** Registers with a bond where work would be due and the account owns enough; when others take the room, nothing happens. */
+  async #registerWithBond(signal: AbortSignal): Promise<void> {
+    const { account, ledger, send, log } = this.#components;
+    if (ledger.state.registrationPrice === 0n) return;
+    const bond = ledger.state.registrationBondPrice;
+    const { balance, locked } = ledger.state.holdings(account);
+    if (bond === 0n || balance + locked < bond) return;
+    this.#show(`registering with a bond of ${formatAmount(bond, 12)} ALICE`);
+    try {
+      await send(registerWithBond(this.#init.device), { signal, lifetimeBlocks: REGISTRATION_BLOCKS });
+      await untilState(ledger, (state) => isEnlisted(state, account), { signal });
+      log.info({ account, bond }, 'a bond is held for the registration; it comes back when that expires');
+    } catch (error) {
+      if (!(error instanceof TransactionExpiredError || error instanceof TransactionRefusedError)) throw error;
+      log.info({ account, bond, err: error }, 'no room for a registration with a bond: proving work');
+    }
   }
 
   /**

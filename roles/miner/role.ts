@@ -2,13 +2,15 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TrainingNode, type TrainingNodeOptions } from '../training-node.ts';
-import { ERROR_FEEDBACK_FILE, Miner } from './miner.ts';
+import { ERROR_FEEDBACK_FILE, Miner, type MinerInit } from './miner.ts';
 
 export interface MinerRoleOptions extends TrainingNodeOptions {
   /** Free text about the device, at most 64 bytes, public on the ledger. */
   readonly device: string;
   /** Tests only: submit noise instead of training. */
   readonly adversary: 'none' | 'noise';
+  /** See `MinerInit`. */
+  readonly registration?: MinerInit['registration'];
 }
 
 export class MinerRole {
@@ -30,7 +32,13 @@ export class MinerRole {
     const { node, replica, model, preset } = training;
     const dir = options.folder.join('miner');
     const miner = new Miner(
-      { dir, device: options.device, context: preset.context, adversary: options.adversary },
+      {
+        dir,
+        device: options.device,
+        context: preset.context,
+        adversary: options.adversary,
+        registration: options.registration ?? 'auto',
+      },
       training.components(options, 'miner'),
     );
     // Known from here on, so that stop() ends what was started when the rest fails.

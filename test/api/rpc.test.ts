@@ -37,7 +37,7 @@ async function serve({ chain, store } = openChain(':memory:', chainGenesis())): 
     { host: '127.0.0.1', port: 0 },
     {
       status: () => ({}) as NodeStatus,
-      account: () => ({ balance: 0n, nonce: 0 }),
+      account: () => ({ balance: 0n, registrationBond: 0n, nonce: 0 }),
       rpc: { chain, publish: (encoded) => published.push(encoded) },
       log: { error: (details) => logged.push(details) },
     },

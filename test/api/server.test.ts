@@ -24,6 +24,7 @@ const components = {
   status: () => status,
   account: (account: string) => ({
     balance: account === accountFromAddress(ADDRESS) ? 2n ** 70n : 0n,
+    registrationBond: 3n,
     nonce: 9,
   }),
   rpc: { chain: {} as ChainView, publish: () => {} },
@@ -37,7 +38,7 @@ test('serves status, exact balances and metrics on loopback', async () => {
     assert.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/);
     assert.is(((await (await fetch(`${server.url}/status`)).json()) as NodeStatus).chain.height, 42);
     const account = await (await fetch(`${server.url}/accounts/${ADDRESS}`)).json();
-    assert.equal(account, { address: ADDRESS, balance: (2n ** 70n).toString(), nonce: 9 });
+    assert.equal(account, { address: ADDRESS, balance: (2n ** 70n).toString(), registrationBond: '3', nonce: 9 });
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     assert.match(metrics, /^alice_height 42$/m);
     assert.match(metrics, /^alice_seats 7$/m);

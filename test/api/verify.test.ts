@@ -43,7 +43,7 @@ async function withNode(body: (chain: Blockchain, api: string) => Promise<void>)
     { host: '127.0.0.1', port: 0 },
     {
       status: () => ({}) as NodeStatus,
-      account: () => ({ balance: 0n, nonce: 0 }),
+      account: () => ({ balance: 0n, registrationBond: 0n, nonce: 0 }),
       rpc: { chain, publish: () => {} },
       log: { error: () => {} },
     },

@@ -9,6 +9,7 @@ import {
   approve,
   bond,
   registerMiner,
+  registerWithBond,
   transferFrom,
   unbond,
   unjail,
@@ -216,6 +217,17 @@ test('registerMiner, where it has a price', () => {
     [undefined, 'ERR_TOO_MANY_REGISTRATIONS'],
   );
   seen.add('ERR_TOO_MANY_REGISTRATIONS');
+});
+
+test('registerWithBond', () => {
+  const a = namedAccount('a');
+  refused(new LedgerHarness(), a, registerWithBond('d'), 'ERR_NO_BONDED_REGISTRATION');
+  const ledger = new LedgerHarness({ parameters: testParameters({ registration: { bond: 100 } }) });
+  refused(ledger, a, registerWithBond('d'), 'ERR_INSUFFICIENT_BALANCE');
+  ledger.state = withBalances(ledger.state, new Map([[a, 100n]]));
+  refused(ledger, a, registerWithBond('x'.repeat(65)), 'ERR_DEVICE_TEXT_TOO_LONG');
+  assert.is(ledger.try(a, registerWithBond('d')), undefined);
+  refused(ledger, a, registerWithBond('d'), 'ERR_INSUFFICIENT_BALANCE');
 });
 
 test('commitSubmission', () => {

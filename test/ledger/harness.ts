@@ -121,6 +121,7 @@ export function testParameters(
     },
     registration: {
       baseWork: 0,
+      bond: 0,
       perHour: 60,
       doubling: 16,
       maxPerBlock: 500,

@@ -14,6 +14,7 @@ import { LedgerHarness, namedAccount, namedHash, scored, testParameters } from '
 const HOUR_MS = 3_600_000;
 const PRICED = {
   baseWork: 1000,
+  bond: 0,
   perHour: 60,
   doubling: 16,
   maxPerBlock: 4,

@@ -136,6 +136,7 @@ test('unbonded stake is free after the blocks and the time, whichever is later',
       locked: 0n,
       bonded: alice(20),
       unbonding: alice(10),
+      registrationBond: 0n,
     });
     const isFree = () => {
       const { height, timeMs } = ledger.state;

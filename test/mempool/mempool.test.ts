@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
 import { amount } from '../../node/chain/amount.ts';
-import { registerMiner, transferFrom } from '../../node/chain/calls.ts';
+import { registerMiner, registerWithBond, transferFrom } from '../../node/chain/calls.ts';
 import { type Call, encodeTransaction, type TransactionBody } from '../../node/chain/transaction.ts';
 import type { Admission } from '../../node/ledger/admission.ts';
 import { isDuty } from '../../node/ledger/fees.ts';
@@ -43,6 +43,7 @@ function setUp(
         validator: lane('validator'),
         miner: lane('miner'),
         registration: lane('registration'),
+        bonded: lane('bonded'),
         paying: lane('paying'),
       },
     },
@@ -335,6 +336,18 @@ test('registrations: most work first, a block takes a few, least work gives way,
   await pool.add(encoded('late', 0, { call: worked(100n) }));
   assert.equal(works(), [100n, 50n, 40n, 30n]);
   assert.is(pool.size, 4);
+});
+
+test('registrations with a bond have room of their own, and a block takes one', async () => {
+  const { pool } = setUp({ lanes: { registration: { maxTransactions: 2 }, bonded: { maxTransactions: 3 } } });
+  for (const name of ['r1', 'r2']) await pool.add(encoded(name, 0, { call: worked(50n) }));
+  for (const name of ['b1', 'b2', 'b3']) await pool.add(encoded(name, 0, { call: registerWithBond('d') }));
+  const full = await refusal(() => pool.add(encoded('b4', 0, { call: registerWithBond('d') })));
+  assert.is(full.code, 'ERR_MEMPOOL_FULL');
+  assert.equal(
+    pool.select(1_000_000).map(({ transaction: { body } }) => body.call.tag),
+    ['registerMiner', 'registerMiner', 'registerWithBond'],
+  );
 });
 
 test('work that was not done is refused, to the blame of its sender, before the signature is looked at', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AccountId } from '../../node/chain/account.ts';
+import { TransactionRefusedError } from '../../node/mempool/errors.ts';
 import { SILENT_LOG } from '../../node/network/log.ts';
 import { Miner, type MinerComponents } from '../../roles/miner/miner.ts';
 
@@ -61,6 +62,60 @@ test('a miner that has missed too many seats registers again, once its weights a
     await miner.stop();
     await rm(dir, { recursive: true, force: true });
   }
+});
+
+/** What a miner does that has to register, owns 70 + 40 units and would have `bond` held; `hasRoom`: blocks take it. */
+async function registering(bond: bigint, hasRoom = true, registration: 'auto' | 'work' = 'auto'): Promise<string[]> {
+  const dir = await mkdtemp(join(tmpdir(), 'alice-miner-'));
+  const account = 'ab'.repeat(32) as AccountId;
+  const steps: string[] = [];
+  const done = Promise.withResolvers<void>();
+  let enlisted = false;
+  const state = {
+    get: () => (enlisted ? { proven: false, misses: 0, place: undefined } : undefined),
+    aheadInLine: () => 5,
+    registrationPrice: 1n,
+    registrationBondPrice: bond,
+    holdings: () => ({ balance: 70n, locked: 40n }),
+    get registration() {
+      // Asked for by who is to prove work.
+      steps.push('work');
+      enlisted = true;
+      done.resolve();
+      return { challenges: [] };
+    },
+    round: { round: 4, phase: 'score', seats: [], submissions: [], beacon: 'cd'.repeat(32) },
+  };
+  const miner = new Miner({ dir, device: 'test', context: 8, adversary: 'none', registration }, {
+    account,
+    log: SILENT_LOG,
+    ledger: { state, onBlock: () => () => {} },
+    replica: { catchUp: async () => {} },
+    send: async ({ tag }: { tag: string }, { signal }: { signal: AbortSignal }) => {
+      steps.push(tag);
+      signal.throwIfAborted();
+      if (!hasRoom) throw new TransactionRefusedError('ERR_MEMPOOL_FULL');
+      enlisted = true;
+      done.resolve();
+    },
+  } as unknown as MinerComponents);
+  miner.start();
+  try {
+    await done.promise;
+  } finally {
+    enlisted = true;
+    await miner.stop();
+    await rm(dir, { recursive: true, force: true });
+  }
+  return [...new Set(steps)];
+}
+
+test('a miner has a bond held where it owns enough, locked or not, and else proves work', async () => {
+  assert.equal(await registering(110n), ['registerWithBond']);
+  assert.equal(await registering(111n), ['work']);
+  assert.equal(await registering(0n), ['work']);
+  assert.equal(await registering(110n, false), ['registerWithBond', 'work']);
+  assert.equal(await registering(110n, true, 'work'), ['work']);
 });
 
 test.run();

@@ -7,19 +7,21 @@ import { parseArgs } from 'node:util';
 import { Arena } from './arena/arena.ts';
 import type { Attack } from './attack.ts';
 import { ATTACKS, attackNamed, CONTROL, UnknownAttackError } from './attack-list.ts';
-import { type FloodResult, runFlood } from './flood/flood.ts';
+import { type FloodResult, InterruptedError, runFlood } from './flood/flood.ts';
 import { type AttackResult, runAttack } from './run-attack.ts';
 
 /** Name of the one that is no attack of a peer, but of a crowd, on a whole network. */
 const FLOOD = 'flood';
 
 const USAGE = `usage: npm run hostile -- [NAME...] [--seed S] [--seconds N] [--json]
-       npm run hostile -- flood [--seed S] [--rounds N] [--json]
+       npm run hostile -- flood [--seed S] [--rounds N] [--minutes N] [--priced] [--json]
        npm run hostile -- --list
 
   --seed S      what attackers do by chance, and who they are; default 1
   --seconds N   how long each attack presses; default 8
-  --rounds N    with the name flood: training rounds of each of its two runs; default 8
+  --rounds N    with the name flood: training rounds that are measured in each of its two runs; default 8
+  --minutes N   with the name flood: longest time of each run once its network is at work; default 6
+  --priced      with the name flood: registrations cost work; without it they are free
   --json        one JSON object as the last line of standard output`;
 
 /** Thrown for a flag that makes no sense. */
@@ -71,6 +73,8 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       seconds: { type: 'string' },
       rounds: { type: 'string' },
+      minutes: { type: 'string' },
+      priced: { type: 'boolean' },
       list: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
       json: { type: 'boolean' },
@@ -84,6 +88,7 @@ async function main(): Promise<number> {
   const seed = whole(values.seed, 1, 'seed');
   const seconds = whole(values.seconds, 8, 'seconds');
   const rounds = whole(values.rounds, 8, 'rounds');
+  const minutes = whole(values.minutes, 6, 'minutes');
   // The flood takes minutes and a network of its own: only when it is asked for by name.
   const named = positionals.filter((name) => name !== FLOOD);
   const chosen = positionals.length === 0 ? ATTACKS : named.map(attackNamed);
@@ -100,7 +105,8 @@ async function main(): Promise<number> {
     attacks.push(await runAlone(attack, { seed, seconds, controlBlocksPerS: control.blocks_per_s ?? 0 }));
   }
   if (positionals.includes(FLOOD)) {
-    attacks.push(await runFlood({ seed, rounds, say: (line) => console.error(line) }));
+    const say = (line: string) => console.error(line);
+    attacks.push(await runFlood({ seed, rounds, minutes, priced: values.priced === true, say }));
   }
   const held = attacks.every((result) => result.held);
   const summary = { attacks, held, control: [...controls.values()], seed, seconds };
@@ -112,7 +118,10 @@ try {
   process.exitCode = await main();
 } catch (error) {
   const { code = '' } = error as NodeJS.ErrnoException;
+  const interrupted = code === InterruptedError.code;
   const usage = [UsageError.code, UnknownAttackError.code].includes(code) || code.startsWith('ERR_PARSE_ARGS');
-  console.error(usage ? `${(error as Error).message}\n${USAGE}\n\nattacks:\n${listing()}` : error);
-  process.exitCode = 2;
+  if (usage) console.error(`${(error as Error).message}\n${USAGE}\n\nattacks:\n${listing()}`);
+  else if (!interrupted) console.error(error);
+  // As a shell tells of Ctrl-C.
+  process.exitCode = interrupted ? 130 : 2;
 }

@@ -1,224 +1,268 @@
 /**
  * One run of a local network of real processes for the flood: 4 validators, 3 honest miners, and one more that joins once
- * the others are at work; with or without the flood; with figures in block time.
+ * the others are at work; with or without the flood. What it comes to is read from the chain afterwards.
  */
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { prepareLocalNetwork, writeNetworkFile } from '../../../bootstrap/local/prepare.ts';
+import { type LocalNetwork, prepareLocalNetwork, writeNetworkFile } from '../../../bootstrap/local/prepare.ts';
 import { Supervisor } from '../../../bootstrap/local/supervisor.ts';
-import { askNode, findEndpoints } from '../../../node/api/client.ts';
-import type { AccountStatus } from '../../../node/api/server.ts';
 import type { NodeStatus } from '../../../node/api/status.ts';
-import { Blockchain } from '../../../node/blockchain/blockchain.ts';
-import { encodeBlock } from '../../../node/chain/block.ts';
-import { type Genesis, genesisHash } from '../../../node/chain/genesis.ts';
-import { Store } from '../../../node/store/store.ts';
+import { type AccountId, accountFromAddress } from '../../../node/chain/account.ts';
+import type { Genesis } from '../../../node/chain/genesis.ts';
 import { Member } from '../arena/arena.ts';
+import { readChain } from './chain-reading.ts';
+import { figuresOf, type RunFigures } from './figures.ts';
 import type { FloodOffers, FloodReport, FloodSetup } from './flood-process.ts';
 
 export interface LocalRunSetup {
   readonly seed: number;
   /** Rounds that are measured. */
   readonly rounds: number;
-  /** Longest time of the run, the start not counted. */
+  /** Longest time of the run, once the network is at work. */
   readonly limitMs: number;
   readonly flooded: boolean;
+  /** Registrations have the price of local networks; else they are free, as if all work had been done beforehand. */
+  readonly priced: boolean;
+  /** Ends the run early; what it has is read all the same. */
+  readonly signal: AbortSignal;
   readonly say: (line: string) => void;
 }
 
-/** What a run came to. Rates are by block time. */
-export interface LocalRunFigures {
-  readonly rounds: number;
-  readonly roundsPerMinute: number;
-  /** ALICE of the three honest miners together, by round. */
-  readonly payPerRound: number;
-  /** Rounds from the newcomer's start to its first accepted work; null when that did not come. */
-  readonly newcomerRounds: number | null;
-  readonly newcomerEarned: number;
-  readonly blocks: number;
-  /** Bytes of an average block, and by which the state grew in a round. */
-  readonly blockBytes: number;
-  readonly stateBytesPerRound: number;
-  /** Rounds whose weights were updated, of those measured. */
-  readonly updated: number;
+/** What a run came to. */
+export interface LocalRun {
+  readonly genesis: Genesis | null;
+  /** Null when not one measured round ended. */
+  readonly figures: RunFigures | null;
   readonly flood: FloodReport | null;
+  /** Processes of the product that crashed and were started again. */
+  readonly restarts: number;
+  /** Why it ended before its time. */
+  readonly failure: string | null;
 }
 
+const VALIDATORS = 4;
 const HONEST_MINERS = 3;
 const TRAIN_SECONDS = 2;
 export const KEYS_PER_MINUTE = 200;
-const UNITS_PER_ALICE = 1e12;
 
-/**
- * Registrations are free in this network: the attacker has done its work beforehand, whatever it costs. What the price
- * keeps out is another test's business.
- */
+/** Rounds before anything is measured: everybody has accepted work by then, and the first rounds of a network are slow. */
+const WARM_UP_ROUNDS = 3;
+/** Time for these, where eight processes start on a machine that is busy. */
+const WARM_UP_MS = 240_000;
+/** Seconds for which the attacker works for registrations where they have a price, while the network warms up. */
+const WORK_SECONDS = 30;
+/** How often the run looks at the network. */
+const LOOK_MS = 200;
+
 function withoutPrice(genesis: Genesis): Genesis {
   const { parameters } = genesis;
   return { ...genesis, parameters: { ...parameters, registration: { ...parameters.registration, baseWork: 0 } } };
 }
 
-interface Moment {
-  readonly round: number;
-  readonly timeMs: number;
-  readonly epochTimeMs: number;
-  readonly height: number;
-  readonly honestUnits: number;
+/** What has happened so far, for whoever reads the chain when the run has ended, in whatever way. */
+interface Progress {
+  network: LocalNetwork | undefined;
+  firstRound: number | undefined;
+  newcomer: AccountId | undefined;
+  miners: readonly AccountId[];
+  flood: Member<FloodOffers> | undefined;
+  report: FloodReport | undefined;
 }
 
-/** See the head of this file. */
-export async function runLocal(setup: LocalRunSetup): Promise<LocalRunFigures> {
-  const { seed, rounds, flooded, say } = setup;
+/** See the head of this file. Never throws: a run that fails tells why, and what it has. */
+export async function runLocal(setup: LocalRunSetup): Promise<LocalRun> {
+  const { say } = setup;
   const dir = await mkdtemp(join(tmpdir(), 'alice-flood-'));
+  // Whoever is impatient leaves no folder behind either; the members end by themselves.
+  const clear = () => rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  process.once('exit', clear);
   // Members run the product's own command line, whatever program this is.
   const entry = process.argv[1];
   process.argv[1] = fileURLToPath(new URL('../../../bin/alice.ts', import.meta.url));
   const supervisor = new Supervisor();
   supervisor.on('notice', (line) => say(`  ${line}`));
-  let flood: Member<FloodOffers> | undefined;
+  supervisor.on('failed', ({ message }) => say(`  ${message}`));
+  const progress: Progress = {
+    network: undefined,
+    firstRound: undefined,
+    newcomer: undefined,
+    miners: [],
+    flood: undefined,
+    report: undefined,
+  };
+  let failure: string | null = null;
   try {
-    const prepared = await prepareLocalNetwork(
-      {
-        dir,
-        rounds: 0,
-        corpus: undefined,
-        model: undefined,
-        validators: 4,
-        seed,
-        trainSeconds: TRAIN_SECONDS,
-        miners: HONEST_MINERS + 1,
-        device: 'cpu',
-        backend: 'auto',
-        precision: 'fp32',
-        fresh: true,
-        assumeYes: true,
-        json: true,
-      },
-      { say: () => {}, signal: new AbortController().signal },
-    );
-    const network = { ...prepared, genesis: withoutPrice(prepared.genesis) };
-    await writeNetworkFile(network, []);
-    const bootstrap = await supervisor.start(network.bootstrap);
-    await writeNetworkFile(network, bootstrap.multiaddrs);
-    const honest = network.miners.slice(0, HONEST_MINERS);
-    const newcomer = network.miners[HONEST_MINERS];
-    if (newcomer === undefined) throw new Error('no newcomer');
-    await Promise.all([...network.validators, ...honest].map((member) => supervisor.start(member)));
-    say('  the network runs');
-    const statuses = () => network.validators.flatMap(({ name }) => supervisor.status(name) ?? []);
-    const best = (): NodeStatus | undefined => statuses().sort((a, b) => b.chain.height - a.chain.height)[0];
-    const openRound = () => best()?.training.round ?? 0;
-    const until = async (round: number, limitMs: number) => {
-      const fromMs = performance.now();
-      while (openRound() < round && performance.now() - fromMs < limitMs) {
-        await new Promise((resolve) => setTimeout(resolve, 200));
-      }
-    };
-    const moment = async (): Promise<Moment> => {
-      const status = best();
-      if (status === undefined) throw new Error('no validator answers');
-      const [endpoint] = await findEndpoints(network.validators[0]?.dir ?? '');
-      if (endpoint === undefined) throw new Error('the first validator does not answer');
-      let honestUnits = 0;
-      for (const { name } of honest) {
-        const address = supervisor.status(name)?.address ?? '';
-        const { balance } = await askNode<AccountStatus>(endpoint, `/accounts/${address}`);
-        honestUnits += Number(balance);
-      }
-      const { height, timeMs, lastEpochTimeMs: epochTimeMs } = status.chain;
-      return { round: status.training.round, timeMs, epochTimeMs, height, honestUnits };
-    };
-    // Everybody has accepted work before anything is measured: the first rounds are those of a network that begins.
-    await until(openRound() + 3, 180_000);
-    if (flooded) {
-      const targets = statuses().flatMap(({ multiaddrs }) => multiaddrs.slice(0, 1));
-      const floodSetup: FloodSetup = {
-        dir: join(dir, 'flood'),
-        networkFile: join(dir, 'network.json'),
-        seed,
-        keysPerMinute: KEYS_PER_MINUTE,
-        keys: Math.ceil((KEYS_PER_MINUTE * setup.limitMs) / 60_000),
-        targets,
-      };
-      flood = await Member.start<FloodOffers>('flood', '../flood/flood-process.ts', floodSetup, join(dir, 'flood'));
-      await flood.line.ask('begin', null);
-      say('  the flood has begun');
+    try {
+      await perform(setup, dir, supervisor, progress);
+    } catch (error) {
+      failure = setup.signal.aborted ? 'interrupted' : (error as Error).message;
+      say(`  the run ends early: ${failure}`);
     }
-    const begin = await moment();
-    await until(begin.round + 1, 120_000);
-    const joinedAt = openRound();
-    await supervisor.start(newcomer);
-    let firstEarned: number | null = null;
-    supervisor.on('change', () => {
-      const address = supervisor.status(newcomer.name)?.address;
-      for (const { round, submissions } of best()?.training.rounds ?? []) {
-        if (firstEarned === null && submissions.some((other) => other.address === address && other.accepted))
-          firstEarned = round;
-      }
-    });
-    say(`  the newcomer joins in round ${joinedAt}`);
-    await until(begin.round + rounds, setup.limitMs);
-    const end = await moment();
-    const report = flood === undefined ? null : await flood.line.ask('report', null);
-    const settled = end.round - begin.round;
-    const updated = (best()?.training.rounds ?? []).filter(
-      ({ round, aggregation }) => round >= begin.round && aggregation === 'updated',
-    ).length;
-    const newcomerAddress = supervisor.status(newcomer.name)?.address;
-    const [endpoint] = await findEndpoints(network.validators[0]?.dir ?? '');
-    const earned =
-      endpoint === undefined || newcomerAddress === undefined
-        ? 0
-        : Number((await askNode<AccountStatus>(endpoint, `/accounts/${newcomerAddress}`)).balance);
-    await flood?.end();
+    progress.report ??= await reportOf(progress.flood);
+    await progress.flood?.end();
     await supervisor.stop();
-    const sizes = sizesOf(network.genesis, join(network.validators[0]?.dir ?? '', 'chain.sqlite'), begin, end);
-    const epochMs = end.epochTimeMs - begin.epochTimeMs;
-    const minutes = (end.timeMs - begin.timeMs) / 60_000;
-    return {
-      rounds: settled,
-      roundsPerMinute: settled / minutes,
-      // What an epoch pays comes at its end: by the time that epochs paid for, and from there to rounds.
-      payPerRound:
-        epochMs <= 0 || settled === 0
-          ? 0
-          : ((end.honestUnits - begin.honestUnits) / UNITS_PER_ALICE / epochMs) * ((minutes * 60_000) / settled),
-      newcomerRounds: firstEarned === null ? null : firstEarned - joinedAt,
-      newcomerEarned: earned / UNITS_PER_ALICE,
-      blocks: end.height - begin.height,
-      blockBytes: sizes.blockBytes / Math.max(1, end.height - begin.height),
-      stateBytesPerRound: sizes.stateGrowth / Math.max(1, settled),
-      updated,
-      flood: report,
-    };
+    const restarts = supervisor.members().reduce((total, { restarts: own }) => total + own, 0);
+    const figures = failure === 'interrupted' ? null : read(progress, setup, say);
+    const flood = progress.report ?? null;
+    return { genesis: progress.network?.genesis ?? null, figures, flood, restarts, failure };
   } finally {
-    await flood?.end();
+    await progress.flood?.end();
     await supervisor.stop();
     if (entry !== undefined) process.argv[1] = entry;
     await rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    process.off('exit', clear);
   }
 }
 
-/** Bytes of the blocks of the run, and how much the state grew, read from a validator's store after its end. */
-function sizesOf(genesis: Genesis, path: string, begin: Moment, end: Moment) {
-  const store = Store.open({ path, genesisHash: genesisHash(genesis) });
-  try {
-    let blockBytes = 0;
-    for (let height = begin.height + 1; height <= end.height; height++) {
-      const found = store.block(height);
-      if (found !== undefined) blockBytes += encodeBlock(found.block).length;
+/** What the attacker says of itself; it may be gone, or too busy to say anything. */
+async function reportOf(flood: Member<FloodOffers> | undefined): Promise<FloodReport | undefined> {
+  if (flood?.alive !== true) return undefined;
+  const answer = flood.line.ask('report', null).catch(() => undefined);
+  return Promise.race([answer, delay(10_000, undefined, { ref: false })]);
+}
+
+/** Takes a network through the run. Throws when it cannot go on. */
+async function perform(setup: LocalRunSetup, dir: string, supervisor: Supervisor, progress: Progress): Promise<void> {
+  const { seed, rounds, flooded, priced, signal, say } = setup;
+  const prepared = await prepareLocalNetwork(
+    {
+      dir,
+      rounds: 0,
+      corpus: undefined,
+      model: undefined,
+      validators: VALIDATORS,
+      seed,
+      trainSeconds: TRAIN_SECONDS,
+      miners: HONEST_MINERS + 1,
+      device: 'cpu',
+      backend: 'auto',
+      precision: 'fp32',
+      fresh: true,
+      assumeYes: true,
+      json: true,
+    },
+    { say: () => {}, signal },
+  );
+  const network = priced ? prepared : { ...prepared, genesis: withoutPrice(prepared.genesis) };
+  progress.network = network;
+  await writeNetworkFile(network, []);
+  const bootstrap = await supervisor.start(network.bootstrap, { signal });
+  await writeNetworkFile(network, bootstrap.multiaddrs);
+  const honest = network.miners.slice(0, HONEST_MINERS);
+  const newcomer = network.miners[HONEST_MINERS];
+  if (newcomer === undefined) throw new Error('no newcomer');
+  await Promise.all([...network.validators, ...honest].map((member) => supervisor.start(member, { signal })));
+  const address = (name: string) => supervisor.status(name)?.address ?? '';
+  progress.miners = honest.map(({ name }) => accountFromAddress(address(name)));
+  say('  the network runs');
+
+  const statuses = () => network.validators.flatMap(({ name }) => supervisor.status(name) ?? []);
+  const best = (): NodeStatus | undefined => statuses().sort((a, b) => b.chain.height - a.chain.height)[0];
+  const openRound = () => best()?.training.round ?? 0;
+  const startedMs = performance.now();
+  let told = 0;
+  /** Waits until `condition`, telling of each round; false when the time was over before. */
+  const until = async (condition: () => boolean, limitMs: number): Promise<boolean> => {
+    const fromMs = performance.now();
+    for (;;) {
+      signal.throwIfAborted();
+      const status = best();
+      if (status !== undefined && status.training.round > told) {
+        const { round, seats, provenSeats, waitingForSeats } = status.training;
+        told = round;
+        const second = Math.round((performance.now() - startedMs) / 1000);
+        const line = `${seats} seats, ${provenSeats} of them proven, ${waitingForSeats} in line`;
+        say(`  ${second} s: round ${round} opens at height ${status.chain.height}, ${line}`);
+      }
+      if (condition()) return true;
+      if (performance.now() - fromMs > limitMs) return false;
+      await delay(LOOK_MS);
     }
-    const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-    const chain = new Blockchain({ genesis }, { store, log: quiet });
-    const bytesAt = (height: number) => {
-      let bytes = 0;
-      for (const [key, value] of chain.stateAt(height)?.tree.entries() ?? []) bytes += key.length + value.length;
-      return bytes;
+  };
+
+  if (flooded) {
+    const floodSetup: FloodSetup = {
+      dir: join(dir, 'flood'),
+      networkFile: join(dir, 'network.json'),
+      seed,
+      keysPerMinute: KEYS_PER_MINUTE,
+      keys: Math.ceil((KEYS_PER_MINUTE * setup.limitMs) / 60_000),
+      targets: statuses().flatMap(({ multiaddrs }) => multiaddrs.slice(0, 1)),
     };
-    return { blockBytes, stateGrowth: bytesAt(end.height) - bytesAt(begin.height) };
-  } finally {
-    store.close();
+    progress.flood = await Member.start<FloodOffers>(
+      'flood',
+      '../flood/flood-process.ts',
+      floodSetup,
+      join(dir, 'flood'),
+    );
+    say('  the attacker has its keys, and follows the chain');
   }
+  const working = priced ? progress.flood?.line.ask('work', { seconds: WORK_SECONDS }) : undefined;
+  // Looked at below; it may fail while something else is waited for.
+  working?.catch(() => {});
+  const from = openRound();
+  if (!(await until(() => openRound() >= from + WARM_UP_ROUNDS, WARM_UP_MS)))
+    throw new Error(`${WARM_UP_ROUNDS} rounds took more than ${WARM_UP_MS / 1000} s before anything was measured`);
+  await working;
+
+  const beganMs = performance.now();
+  const left = () => setup.limitMs - (performance.now() - beganMs);
+  if (progress.flood !== undefined) {
+    await progress.flood.line.ask('begin', null);
+    say('  the flood has begun');
+  }
+  const first = openRound() + 1;
+  progress.firstRound = first;
+  await until(() => openRound() >= first, left());
+  if (left() <= 0) throw new Error(`not one round in ${setup.limitMs / 1000} s`);
+  say(`  the newcomer joins in round ${openRound()}`);
+  const joined = await supervisor.start(newcomer, { signal });
+  progress.newcomer = accountFromAddress(joined.address);
+  const inTime = await until(() => openRound() >= first + rounds, left());
+  if (!inTime) throw new Error(`${Math.max(0, openRound() - first)} of ${rounds} rounds in ${setup.limitMs / 1000} s`);
+  const earned = () =>
+    best()?.training.rounds.some(({ submissions }) =>
+      submissions.some((one) => one.address === joined.address && one.accepted),
+    ) === true;
+  if (!earned()) {
+    say('  all rounds are over; the newcomer has no accepted work yet, and gets what time is left');
+    // What is missing then is among the figures.
+    await until(earned, left());
+  }
+  progress.report = await reportOf(progress.flood);
+}
+
+/** Figures from the chain of a validator that has all measured rounds, or else most of them. */
+function read(progress: Progress, setup: LocalRunSetup, say: (line: string) => void): RunFigures | null {
+  const { network, firstRound, miners, newcomer } = progress;
+  if (network === undefined || firstRound === undefined) return null;
+  const { genesis, validators } = network;
+  const problems: string[] = [];
+  let best: RunFigures | undefined;
+  for (const { dir } of validators) {
+    try {
+      const reading = readChain(genesis, join(dir, 'chain.sqlite'));
+      const figures = figuresOf(reading, {
+        parameters: genesis.parameters,
+        trainingShards: genesis.corpus.trainingShards,
+        miners,
+        newcomer,
+        validators: genesis.validators.map(({ address }) => accountFromAddress(address)),
+        firstRound,
+        rounds: setup.rounds,
+      });
+      if (figures === undefined) problems.push('no measured round ended');
+      else if (best === undefined || figures.rounds > best.rounds) best = figures;
+      if (best?.rounds === setup.rounds) return best;
+    } catch (error) {
+      problems.push((error as Error).message);
+    }
+  }
+  if (problems.length > 0)
+    say(`  ${best === undefined ? 'no figures' : 'some chains are of no use'}: ${problems.join('; ')}`);
+  return best ?? null;
 }
