@@ -132,10 +132,14 @@ export class Mempool {
     return this.#byId.has(id);
   }
 
-  /** True when some account's next transaction waits and is due. */
+  /**
+   * True when some account's next transaction waits, is due, and is worth a block at once. Registrations are not: they are
+   * anybody's, and whoever floods with them would set the pace of blocks; they go into the next one that is made.
+   */
   hasReady(): boolean {
     for (const [account, line] of this.#lines) {
-      if (line.get(this.#components.nonce(account))?.due === true) return true;
+      const next = line.get(this.#components.nonce(account));
+      if (next?.due === true && next.lane !== 'registration' && next.lane !== 'bonded') return true;
     }
     return false;
   }

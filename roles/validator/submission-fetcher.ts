@@ -4,7 +4,8 @@
  * What nobody serves shows by nothing coming. A download is given up when no chunk came for a share of the limit: a small
  * one for authors without accepted work while others have some, and a smaller one where the author's submission was given up
  * before. So an author who reveals what is not there costs everybody a short while once, and next to nothing afterwards,
- * and names that are always new cost no more than that short while.
+ * and names that are always new cost no more than that short while. It begins when a submission is first asked for, ahead of
+ * scoring: what nobody sent during the reveals hardly delays the scores.
  */
 import type { EncodedSubmission } from '../../kernels/session/model-session.ts';
 import { BlobTooLargeError, NotABlobError } from '../../node/blobs/errors.ts';
@@ -26,6 +27,9 @@ const STRANGER_STALL_SHARE = 1 / 8;
 /** The same for authors whose last submission was given up. */
 const DISTRUSTED_STALL_SHARE = 1 / 16;
 
+/** Share that is left to a submission for which nothing came ahead of time: its author may have been late by a moment. */
+const LAST_STALL_SHARE = 1 / 32;
+
 /** Authors remembered; the one remembered for longest is forgotten. */
 const MAX_DISTRUSTED = 1024;
 
@@ -39,17 +43,29 @@ export interface FetchAllOptions {
   readonly signal: AbortSignal;
 }
 
+/** True for an author without accepted work, while others have some. */
+function isStranger(account: AccountId, proven: ReadonlySet<AccountId>): boolean {
+  return proven.size > 0 && !proven.has(account);
+}
+
 export class SubmissionFetcher {
   readonly #blobs: Pick<BlobExchange, 'fetch'>;
   readonly #log: Logger;
   readonly #maxBytes: number;
+  readonly #now: () => number;
   readonly #distrusted = new Set<AccountId>();
+  /** When each submission of the present round was first asked for, by CID; in milliseconds. */
+  #askedMs: ReadonlyMap<string, number> = new Map();
 
-  /** @param maxBytes - of a submission that is fetched at all */
-  constructor(blobs: Pick<BlobExchange, 'fetch'>, log: Logger, maxBytes: number) {
+  /**
+   * @param maxBytes - of a submission that is fetched at all
+   * @param now - time in milliseconds
+   */
+  constructor(blobs: Pick<BlobExchange, 'fetch'>, log: Logger, maxBytes: number, now = () => performance.now()) {
     this.#blobs = blobs;
     this.#log = log;
     this.#maxBytes = maxBytes;
+    this.#now = now;
   }
 
   /** Authors whose last submission was given up. */
@@ -65,6 +81,7 @@ export class SubmissionFetcher {
     submissions: readonly SubmissionRecord[],
     options: FetchAllOptions,
   ): Promise<(FetchedSubmission | undefined)[]> {
+    this.#noteAsked(submissions);
     const failed: AccountId[] = [];
     const fetched = await Promise.all(submissions.map((submission) => this.#fetch(submission, options, failed)));
     if (options.early !== true && fetched.some((submission) => submission !== undefined)) {
@@ -84,8 +101,11 @@ export class SubmissionFetcher {
     const given = new AbortController();
     const give = (what: string) => () => given.abort(new Error(what));
     const stallMs = limitMs * this.#stallShare(account, proven);
-    const stalls = () => setTimeout(give('nobody sends it'), stallMs);
-    let stall = stalls();
+    const stalls = (ms: number) => setTimeout(give('nobody sends it'), ms);
+    const waitedMs = this.#now() - (this.#askedMs.get(cid) ?? this.#now());
+    let stall = stalls(
+      isStranger(account, proven) ? Math.max(stallMs - waitedMs, limitMs * LAST_STALL_SHARE) : stallMs,
+    );
     const limit = setTimeout(give('it takes too long'), limitMs);
     try {
       const bytes = await this.#blobs.fetch(cid, {
@@ -94,7 +114,7 @@ export class SubmissionFetcher {
         signal: AbortSignal.any([signal, given.signal]),
         onProgress: () => {
           clearTimeout(stall);
-          stall = stalls();
+          stall = stalls(stallMs);
         },
       });
       this.#distrusted.delete(account);
@@ -116,7 +136,14 @@ export class SubmissionFetcher {
 
   #stallShare(account: AccountId, proven: ReadonlySet<AccountId>): number {
     if (this.#distrusted.has(account)) return DISTRUSTED_STALL_SHARE;
-    return proven.size === 0 || proven.has(account) ? STALL_SHARE : STRANGER_STALL_SHARE;
+    return isStranger(account, proven) ? STRANGER_STALL_SHARE : STALL_SHARE;
+  }
+
+  /** Begins the time of submissions that were not asked for yet, and forgets those of other rounds. */
+  #noteAsked(submissions: readonly SubmissionRecord[]): void {
+    const now = this.#now();
+    const cids = submissions.flatMap(({ reveal }) => (reveal === undefined ? [] : [reveal.cid]));
+    this.#askedMs = new Map(cids.map((cid) => [cid, this.#askedMs.get(cid) ?? now]));
   }
 
   #distrust(account: AccountId): void {

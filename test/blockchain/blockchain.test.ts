@@ -34,7 +34,8 @@ test('proposes, validates and commits; a second node follows to the same state',
   });
   await chain.submit(signed(chain, testSigner(1), register()));
   assert.is(called, 1);
-  assert.ok(chain.hasWork());
+  assert.not(chain.hasWork(), 'a registration waits for the next block');
+  assert.is(chain.waiting.transactions, 1);
   for (let height = 1; height <= 5; height++) {
     const block = await advance(chain);
     const copy = decodeBlock(encodeBlock(block));

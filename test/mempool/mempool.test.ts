@@ -348,6 +348,9 @@ test('registrations with a bond have room of their own, and a block takes one', 
     pool.select(1_000_000).map(({ transaction: { body } }) => body.call.tag),
     ['registerMiner', 'registerMiner', 'registerWithBond'],
   );
+  assert.not(pool.hasReady(), 'a registration waits for the next block: whoever floods must not set the pace');
+  await pool.add(encoded('payer', 0));
+  assert.ok(pool.hasReady());
 });
 
 test('work that was not done is refused, to the blame of its sender, before the signature is looked at', async () => {

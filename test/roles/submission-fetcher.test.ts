@@ -106,6 +106,37 @@ test('a stranger has less time to begin than one with accepted work, who has the
   }
 });
 
+test('what a stranger did not send ahead of scoring hardly delays the scores; the next round begins anew', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    let now = 0;
+    const tick = (ms: number) => {
+      now += ms;
+      mock.timers.tick(ms);
+    };
+    const blobs = new SlowBlobs();
+    const fetcher = new SubmissionFetcher(blobs, SILENT_LOGGER, 100, () => now);
+    const { signal } = new AbortController();
+    const options = { limitMs: LIMIT_MS, proven: new Set(['known' as AccountId]), signal };
+    const early = fetcher.fetchAll([record('stranger')], { ...options, early: true });
+    tick(LIMIT_MS / 8);
+    assert.equal(names(await early), [undefined]);
+    const scoring = fetcher.fetchAll([record('known'), record('stranger'), record('late')], options);
+    tick(LIMIT_MS / 32);
+    assert.not(blobs.isWaiting('stranger'), 'it had its time');
+    assert.ok(blobs.isWaiting('known') && blobs.isWaiting('late'), 'the others have all of theirs');
+    for (const name of ['known', 'late']) blobs.deliver(name);
+    await scoring;
+    const next = fetcher.fetchAll([record('other')], options);
+    tick(LIMIT_MS / 16);
+    assert.ok(blobs.isWaiting('other'));
+    blobs.deliver('other');
+    await next;
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 test('what comes piece by piece has the whole limit, and no more', async () => {
   mock.timers.enable({ apis: ['setTimeout'] });
   try {
