@@ -1,8 +1,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { blockchain } from '../../node/blockchain/blockchain.ts';
+import { amount, UNITS_PER_ALICE } from '../../node/chain/amount.ts';
 import { beaconMessage, beaconProofHash } from '../../node/chain/beacon.ts';
 import { blockId, decodeBlock, encodeBlock, MAX_BLOCK_BYTES, transactionsRoot } from '../../node/chain/block.ts';
+import { transfer } from '../../node/chain/calls.ts';
 import { genesisHash } from '../../node/chain/genesis.ts';
 import type { Hash } from '../../node/chain/hash.ts';
 import type { Call } from '../../node/chain/transaction.ts';
@@ -23,18 +25,27 @@ import {
   testSigner,
 } from './harness.ts';
 
-test('proposes, validates and commits; a second node follows to the same state', async () => {
-  const { chain } = openChain();
-  const { chain: follower } = openChain();
-  assert.is(chain.height, 0);
-  assert.not(chain.hasWork());
+test('what waits asks for a block, unless it is a registration: that goes into the next one', async () => {
+  const { chain } = openFundedChain(new Map([[testSigner(2).account, UNITS_PER_ALICE]]));
   let called = 0;
   chain.onWork(() => {
     called += 1;
   });
   await chain.submit(signed(chain, testSigner(1), register()));
-  assert.is(called, 1);
-  assert.not(chain.hasWork(), 'a registration waits for the next block');
+  assert.equal([called, chain.hasWork(), chain.waiting.transactions], [0, false, 1]);
+  await chain.submit(signed(chain, testSigner(2), transfer(testSigner(3).account, amount(1000n))));
+  assert.equal([called, chain.hasWork()], [1, true]);
+  await advance(chain);
+  assert.equal([chain.hasWork(), chain.waiting.transactions], [false, 0]);
+  assert.ok(chain.state.miner(testSigner(1).account));
+});
+
+test('proposes, validates and commits; a second node follows to the same state', async () => {
+  const { chain } = openChain();
+  const { chain: follower } = openChain();
+  assert.is(chain.height, 0);
+  assert.not(chain.hasWork());
+  await chain.submit(signed(chain, testSigner(1), register()));
   assert.is(chain.waiting.transactions, 1);
   for (let height = 1; height <= 5; height++) {
     const block = await advance(chain);
