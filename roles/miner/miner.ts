@@ -225,18 +225,26 @@ export class Miner {
   async #round(signal: AbortSignal): Promise<void> {
     const { account, ledger, replica, log } = this.#components;
     const own = (state: LedgerState) => state.round.submissions.find((other) => isSameSeat(other, this.#seat));
-    const opened = await untilState(
-      ledger,
-      (state) => {
-        this.#showLine(state, state.aheadInLine(account));
-        return (
-          !isEnlisted(state, account) ||
-          (state.round.phase === 'train' && state.round.seats.some((seat) => isSameSeat(seat, this.#seat))) ||
-          (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined)
-        );
-      },
-      { signal },
-    );
+    const isAsked = (state: LedgerState) =>
+      !isEnlisted(state, account) ||
+      (state.round.phase === 'train' && state.round.seats.some((seat) => isSameSeat(seat, this.#seat))) ||
+      (state.round.phase === 'reveal' && own(state) !== undefined && own(state)?.reveal === undefined);
+    // Who waits for a seat keeps up with the weights: it would lose its first seat to the rounds that it had missed.
+    const isBehind = ({ round: { round, phase } }: LedgerState) =>
+      phase === 'train' && (replica.round ?? 0) < round - 1;
+    let opened: LedgerState;
+    for (;;) {
+      opened = await untilState(
+        ledger,
+        (state) => {
+          this.#showLine(state, state.aheadInLine(account));
+          return isAsked(state) || isBehind(state);
+        },
+        { signal },
+      );
+      if (isAsked(opened)) break;
+      await replica.catchUp({ signal });
+    }
     // Too many of its seats came to nothing: it has to register again.
     if (!isEnlisted(opened, account)) return;
     let pending = await loadPending(this.#init.dir);

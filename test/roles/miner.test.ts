@@ -8,11 +8,14 @@ import { TransactionRefusedError } from '../../node/mempool/errors.ts';
 import { SILENT_LOG } from '../../node/network/log.ts';
 import { Miner, type MinerComponents } from '../../roles/miner/miner.ts';
 
-test('a miner that has missed too many seats registers again, once its weights are there', async () => {
+test('a miner keeps up with the weights while it waits for a seat; one that has missed too many registers again', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'alice-miner-'));
   const account = 'ab'.repeat(32) as AccountId;
   const listeners = new Set<() => void>();
   let enlisted = true;
+  let phase = 'score';
+  let weightsRound = 2;
+  const caughtUp = Promise.withResolvers<void>();
   const block = () => {
     for (const listener of [...listeners]) listener();
   };
@@ -28,7 +31,7 @@ test('a miner that has missed too many seats registers again, once its weights a
           get: () => (enlisted ? { proven: false, misses: 0, place: undefined } : undefined),
           aheadInLine: () => 5,
           registrationPrice: 0n,
-          round: { round: 4, phase: 'score', seats: [], submissions: [], beacon: 'cd'.repeat(32) },
+          round: { round: 4, phase, seats: [], submissions: [], beacon: 'cd'.repeat(32) },
         };
       },
       onBlock(listener: () => void) {
@@ -38,8 +41,13 @@ test('a miner that has missed too many seats registers again, once its weights a
       },
     },
     replica: {
+      get round() {
+        return weightsRound;
+      },
       catchUp: async () => {
         calls.push('catchUp');
+        weightsRound = 3;
+        caughtUp.resolve();
       },
     },
     send: async ({ tag }: { tag: string }) => {
@@ -54,6 +62,12 @@ test('a miner that has missed too many seats registers again, once its weights a
     // What it shows follows its first look at the ledger.
     await Promise.resolve();
     assert.match(miner.activity.activity, /waiting for a seat \(at most 5 before it\)/);
+    assert.equal(calls, []);
+    phase = 'train';
+    block();
+    await caughtUp.promise;
+    assert.equal(calls, ['catchUp'], 'it has no seat, and keeps up all the same');
+    calls.length = 0;
     enlisted = false;
     block();
     await registered.promise;
