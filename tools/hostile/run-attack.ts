@@ -197,7 +197,11 @@ export async function runAttack(arena: Arena, attack: Attack, options: RunOption
     };
   } finally {
     released.resolve();
-    await Promise.race([new Promise((done) => attacker.child.once('exit', done)), pause(8_000)]);
+    // The rest of the wait keeps nobody: a run that is over ends at once.
+    await Promise.race([
+      new Promise((done) => attacker.child.once('exit', done)),
+      pause(8_000, undefined, { ref: false }),
+    ]);
     await attacker.end();
   }
 }
